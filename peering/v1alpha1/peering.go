@@ -128,8 +128,6 @@ type Share struct {
 	// resources is the most the tenant may use in all, whatever is free. A resource that is not named has no such
 	// bound.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=64
-	// +kubebuilder:validation:XValidation:rule="self.all(name, !string(self[name]).startsWith('-'))",message="an amount in resources cannot be negative: use 0 to share none of a resource"
 	Resources corev1.ResourceList `json:"resources,omitempty"`
 
 	// nodeSelector picks the nodes that are offered. Empty: every schedulable node.
