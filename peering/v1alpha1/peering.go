@@ -101,12 +101,12 @@ type APIEndpoint struct {
 
 // Borrow says how the peer appears in this cluster.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.nodeName) ? self.nodeName : '') == (has(oldSelf.nodeName) ? oldSelf.nodeName : '')",fieldPath=".nodeName",message="nodeName cannot be changed while pods may be bound to the node. Delete the Peering and peer again"
+// +kubebuilder:validation:XValidation:rule=`(has(self.nodeName) ? self.nodeName : "") == (has(oldSelf.nodeName) ? oldSelf.nodeName : "")`,fieldPath=".nodeName",message="nodeName cannot be changed while pods may be bound to the node. Delete the Peering and peer again"
 type Borrow struct {
 	// nodeName is the name of the virtual node. Default: spillway- and the name of the Peering. Immutable.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="nodeName must be a name that a Node can have: a-z, 0-9, - and ., starting and ending with a letter or digit"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="nodeName must be a name that a Node can have: a-z, 0-9, - and ., starting and ending with a letter or digit"
 	NodeName string `json:"nodeName,omitempty"`
 
 	// labels are put on the virtual node beside those that Spillway sets.
