@@ -1,0 +1,78 @@
+// Package translate says what a local object looks like in the peer, and what the peer's answer looks like at home.
+//
+// It knows the fields of pods, ConfigMaps and Secrets. It knows no client, clock, logger or global: every function is
+// pure, safe for concurrent use, and gives the same bytes for the same input. fields.md beside this file says, field by
+// field, what is copied, dropped, changed or kept following, and why; a test fails on a field that is not in it.
+//
+//	twin := translate.Twin(local, env)                          // create it
+//	patch, sub, err := translate.Drift(local, twin, env)        // patch it, while patch is not nil
+//	want := translate.PodStatus(local, twin, env)               // what home should show
+//	patch, err := translate.StatusPatch(local, want)            // patch pods/status, if not nil
+package translate
+
+import "net/netip"
+
+// Names that this package writes on, or reads from, objects. Those that are API have the same value in peering/v1alpha1,
+// which this package may not import; a test compares them.
+const (
+	// LabelOrigin is on every twin: the consumer's cluster id.
+	LabelOrigin = "spillway.dev/origin"
+
+	// LabelNode is on every twin of a pod: the virtual node the local pod is bound to.
+	LabelNode = "spillway.dev/virtual-node"
+
+	// LabelPeer is on every virtual node.
+	LabelPeer = "spillway.dev/peer"
+
+	// AnnotationOriginUID is on every twin: the UID of the local object.
+	AnnotationOriginUID = "spillway.dev/origin-uid"
+
+	// AnnotationOriginNamespace is on every twin: the namespace of the local object.
+	AnnotationOriginNamespace = "spillway.dev/origin-namespace"
+
+	// AnnotationImages is on every twin of a pod: a hash of the images the local pod asked for when they were last
+	// written. As long as it is the local pod's, images are not compared: a provider whose admission rewrites images (a
+	// registry mirror) would otherwise be written to for ever.
+	AnnotationImages = "spillway.dev/origin-images"
+
+	// TaintVirtualNode is the taint of virtual nodes.
+	TaintVirtualNode = "spillway.dev/virtual-node"
+
+	// FieldManager is the manager under which twins are written. The API server's record of what it wrote
+	// (managedFields) is what Drift goes by when a label or annotation disappears at home.
+	FieldManager = "spillway"
+)
+
+// ConditionOffloaded is the type of the condition that a local pod has while the peer does not run it, with the provider's
+// words as its message. It is only ever False and is removed when the twin has a node.
+// Reasons: those given to Refused, and ReasonUnschedulable.
+const ConditionOffloaded = "spillway.dev/Offloaded"
+
+// Reasons of conditions and statuses that this package makes up.
+const (
+	// ReasonUnschedulable (of ConditionOffloaded): the provider's scheduler finds no node for the twin.
+	ReasonUnschedulable = "Unschedulable"
+
+	// ReasonDeletionByProvider (of DisruptionTarget): the twin was deleted in the provider, not from home.
+	ReasonDeletionByProvider = "DeletionByProvider"
+)
+
+// Env is what the translation of one virtual node's objects depends on. Copy it freely.
+type Env struct {
+	// Origin is the consumer's cluster id.
+	Origin string
+
+	// NodeName is the virtual node. Twins of ConfigMaps and Secrets do not depend on it.
+	NodeName string
+
+	// RemoteNamespace is the twin of the local object's namespace.
+	RemoteNamespace string
+
+	// NodeIPs are the addresses that local pods show as hostIP and hostIPs, best first; those of the virtual node. The
+	// twin's own are the peer's and mean nothing at home. Empty: local pods show none.
+	NodeIPs []netip.Addr
+
+	// MapIP gives the address under which home reaches a pod of the peer. Nil: unchanged. An invalid result hides the
+	// address. It must be pure.
+	MapIP func(netip.Addr) netip.Addr
+}
