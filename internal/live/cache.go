@@ -37,8 +37,8 @@ type Options[T Object] struct {
 	Name string
 	// ListWatch reaches the objects. Wrap fakes with cache.ToListWatcherWithWatchListSemantics.
 	ListWatch cache.ListerWatcher
-	// Trim drops, in place, what nobody will read, before the object is stored. May be nil. ManagedFields are
-	// always dropped.
+	// Trim drops, in place, what nobody will read, before the object is stored. It may be called twice on an object.
+	// Default: DropManagedFields.
 	Trim func(T)
 	// Indexers are those of cache.Indexer. May be nil.
 	Indexers cache.Indexers
@@ -60,12 +60,18 @@ func New[T Object](opts Options[T]) *Cache[T] {
 	if opts.Indexers == nil {
 		opts.Indexers = cache.Indexers{}
 	}
+	if opts.Trim == nil {
+		opts.Trim = DropManagedFields[T]
+	}
 	return &Cache[T]{
 		opts:    opts,
 		indexer: cache.NewIndexer(cache.MetaNamespaceKeyFunc, opts.Indexers),
 		synced:  make(chan struct{}),
 	}
 }
+
+// DropManagedFields forgets who wrote which field: about half of an object's memory.
+func DropManagedFields[T Object](o T) { o.SetManagedFields(nil) }
 
 // Run lists and watches until ctx ends. Errors of the API server are logged and retried for ever. Call it once.
 func (c *Cache[T]) Run(ctx context.Context) {
@@ -216,10 +222,7 @@ func (s *store[T]) put(obj any) error {
 }
 
 func (s *store[T]) trim(o T) {
-	o.SetManagedFields(nil)
-	if s.opts.Trim != nil {
-		s.opts.Trim(o)
-	}
+	s.opts.Trim(o)
 }
 
 func (s *store[T]) changed(before, now T) {

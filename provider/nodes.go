@@ -1,0 +1,250 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/spillway-dev/spillway/reflector"
+)
+
+// Config says in which cluster the virtual nodes are shown.
+type Config struct {
+	// Client reaches this cluster's API server. It must have no rate limit.
+	Client kubernetes.Interface
+	// ClusterID of this cluster; it becomes the origin label of every twin.
+	ClusterID string
+	// Allowed says whether the pods of a namespace may leave the cluster, and if not, why. Pure.
+	Allowed func(*corev1.Namespace) (allowed bool, refusal string)
+	// Changed is called with the name of a peer whose State may have changed. It must not block.
+	Changed func(peer string)
+	Events  record.EventRecorder
+	Log     *zap.Logger
+}
+
+// Peer is the wanted state of one virtual node: plain values and a client that works.
+type Peer struct {
+	// Name of the peering.
+	Name string
+	// NodeName of the virtual node. Cannot change.
+	NodeName string
+	// ClusterID of the peer.
+	ClusterID string
+	// Labels to put on the node.
+	Labels map[string]string
+	// Remote reaches the peer. A new client replaces the old one, with fresh watches.
+	Remote kubernetes.Interface
+	// Version of Kubernetes at the peer.
+	Version string
+	// Offer is what all pods on the node may request together.
+	Offer corev1.ResourceList
+	// Namespaces maps local namespaces to tenant namespaces at the peer.
+	Namespaces map[string]string
+	// Lost: the peer has not answered for longer than the hysteresis; Reason and Message say more.
+	Lost            bool
+	Reason, Message string
+}
+
+// State is what is really there of a virtual node.
+type State struct {
+	// Registered: the Node object exists and is kept up to date.
+	Registered bool
+	// Err is why it is not, in the API server's words; nil while starting.
+	Err error
+	// Wanted are the local namespaces that need a tenant namespace; nil while not known.
+	Wanted []string
+	// Pods is the number of local pods bound to the node, Twins that of their twins at the peer, as far as known.
+	Pods, Twins int
+}
+
+// Nodes keeps the virtual nodes of all peers. Safe for concurrent use.
+type Nodes struct {
+	cfg  Config
+	home *reflector.Home
+
+	mu    sync.Mutex
+	ctx   context.Context         // guarded by mu; that of Run
+	peers map[string]*virtualNode // guarded by mu; by name of the peering
+	wg    sync.WaitGroup
+}
+
+// virtualNode is one running node and its pods.
+type virtualNode struct {
+	node   *node
+	pair   *reflector.Pair
+	remote kubernetes.Interface
+	stop   func() // ends both and waits; may be called twice
+}
+
+// NewNodes returns Nodes without any node. Nothing happens before Run.
+func NewNodes(cfg Config) *Nodes {
+	return &Nodes{
+		cfg: cfg,
+		home: reflector.NewHome(reflector.HomeConfig{
+			Client: cfg.Client, Origin: cfg.ClusterID, Allowed: cfg.Allowed, Events: cfg.Events, Log: cfg.Log,
+		}),
+		peers: map[string]*virtualNode{},
+	}
+}
+
+// Run works until ctx ends and waits for its goroutines. The nodes stay registered. Ensure may be called once ready is
+// closed.
+func (n *Nodes) Run(ctx context.Context, ready chan<- struct{}) {
+	n.mu.Lock()
+	n.ctx = ctx
+	n.mu.Unlock()
+	close(ready)
+	n.home.Run(ctx)
+	n.wg.Wait()
+}
+
+// Ensure makes the virtual node of a peer be as wanted. Idempotent; an equal state costs no write. The maps of peer
+// are kept: do not change them afterwards.
+func (n *Nodes) Ensure(peer Peer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	v := n.peers[peer.Name]
+	if v != nil && v.remote != peer.Remote {
+		v.stop()
+		v = nil
+	}
+	if v == nil {
+		v = n.start(peer)
+		n.peers[peer.Name] = v
+	}
+	v.node.set(wantedState(peer))
+	v.pair.SetNamespaces(peer.Namespaces)
+	v.pair.SetLost(peer.Lost)
+}
+
+// wantedState is what the Node object of a peer should say.
+func wantedState(peer Peer) nodeState {
+	labels := maps.Clone(peer.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[LabelPeer] = peer.Name
+	s := nodeState{
+		labels: labels, allocatable: peer.Offer, version: peer.Version,
+		ready: true, reason: "PeerReady", message: "peer " + peer.Name + " answers and takes pods",
+	}
+	if peer.Lost {
+		s.ready, s.reason, s.message = false, peer.Reason, peer.Message
+	}
+	return s
+}
+
+// start runs a node and its pair. mu is held.
+func (n *Nodes) start(peer Peer) *virtualNode {
+	ctx, cancel := context.WithCancel(n.ctx)
+	note := func() { n.cfg.Changed(peer.Name) }
+	v := &virtualNode{
+		node:   newNode(peer.NodeName, peer.ClusterID, n.cfg.Client, wantedState(peer), note),
+		pair:   n.home.Attach(reflector.PairConfig{Node: peer.NodeName, Remote: peer.Remote, WantedChanged: note}),
+		remote: peer.Remote,
+	}
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
+		n.wg.Add(1)
+		wg.Go(func() { defer n.wg.Done(); run(ctx) })
+	}
+	v.stop = func() {
+		cancel()
+		wg.Wait()
+		n.home.Detach(peer.NodeName)
+	}
+	return v
+}
+
+// State says what is really there of the virtual node of a peer. The second result is false when there is none.
+func (n *Nodes) State(name string) (State, bool) {
+	n.mu.Lock()
+	v := n.peers[name]
+	n.mu.Unlock()
+	if v == nil {
+		return State{}, false
+	}
+	var s State
+	s.Registered, s.Err = v.node.status()
+	s.Wanted = v.pair.Wanted()
+	pods, _ := v.pair.Pods()
+	s.Pods, s.Twins = len(pods), v.pair.Twins()
+	return s, true
+}
+
+// Remove takes the virtual node of a peer away: no new pods, the pods on it are asked to end (with force at once,
+// without waiting for the peer), then the node goes. It does one round and returns whether all is gone; call it again
+// until then. Idempotent; a node without pair (after a restart) is dealt with too.
+func (n *Nodes) Remove(ctx context.Context, name, nodeName string, force bool) (gone bool, left int, err error) {
+	if err := n.cordon(ctx, nodeName); err != nil {
+		return false, 0, err
+	}
+	n.mu.Lock()
+	v := n.peers[name]
+	n.mu.Unlock()
+	if v == nil {
+		left, err = n.drainUnknown(ctx, nodeName)
+	} else {
+		left, err = v.pair.Drain(ctx, force)
+		left = max(left, v.twinsUnlessLost(force))
+	}
+	if err != nil || left > 0 {
+		return false, left, err
+	}
+	if v != nil {
+		v.stop()
+	}
+	n.mu.Lock()
+	delete(n.peers, name)
+	n.mu.Unlock()
+	err = n.cfg.Client.CoreV1().Nodes().Delete(ctx, nodeName, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return false, 0, fmt.Errorf("delete node %s: %w", nodeName, err)
+	}
+	return true, 0, nil // its Lease goes with it: the node owns it
+}
+
+// twinsUnlessLost counts what is left at the peer; with force nobody waits for that.
+func (v *virtualNode) twinsUnlessLost(force bool) int {
+	if force {
+		return 0
+	}
+	return v.pair.Twins()
+}
+
+// drainUnknown ends the pods of a node whose peer this process never reached, without waiting for it.
+func (n *Nodes) drainUnknown(ctx context.Context, nodeName string) (left int, err error) {
+	pods := n.cfg.Client.CoreV1().Pods(metav1.NamespaceAll)
+	list, err := pods.List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + nodeName})
+	if err != nil {
+		return 0, fmt.Errorf("list pods on node %s: %w", nodeName, err)
+	}
+	for _, pod := range list.Items {
+		err := n.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+			GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
+		})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return 0, fmt.Errorf("delete pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		}
+	}
+	return len(list.Items), nil
+}
+
+// cordon keeps new pods off the node.
+func (n *Nodes) cordon(ctx context.Context, nodeName string) error {
+	_, err := n.cfg.Client.CoreV1().Nodes().Patch(ctx, nodeName, types.MergePatchType,
+		[]byte(`{"spec":{"unschedulable":true}}`), metav1.PatchOptions{FieldManager: "spillway"})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("cordon node %s: %w", nodeName, err)
+	}
+	return nil
+}

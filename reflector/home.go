@@ -1,0 +1,229 @@
+package reflector
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/spillway-dev/spillway/internal/live"
+)
+
+// workers is how many keys are worked on at once, over all virtual nodes. A worker mostly waits for an API server: with
+// 200 ms of round trip 64 of them still start 300 pods a second.
+const workers = 64
+
+// HomeConfig says which cluster is the consumer.
+type HomeConfig struct {
+	// Client reaches the consumer's API server.
+	Client kubernetes.Interface
+	// Origin is the consumer's cluster id, the value of the origin label on everything made in a peer.
+	Origin string
+	// Allowed says whether the pods of a namespace may leave the cluster, and if not, why. Pure.
+	Allowed func(*corev1.Namespace) (allowed bool, refusal string)
+	// Events receives what the user must act on.
+	Events record.EventRecorder
+	Log    *zap.Logger
+}
+
+// Home is the consumer's side of all pairs: what they share. Safe for concurrent use.
+type Home struct {
+	cfg   HomeConfig
+	queue workqueue.TypedRateLimitingInterface[key]
+
+	namespaces *live.Cache[*corev1.Namespace]
+	configMaps *live.Cache[*corev1.ConfigMap]
+	secrets    *live.Cache[*corev1.Secret]
+
+	mu    sync.RWMutex // guards pairs
+	pairs map[string]*Pair
+}
+
+// NewHome returns a Home without pairs. Nothing happens before Run.
+func NewHome(cfg HomeConfig) *Home {
+	h := &Home{
+		cfg:   cfg,
+		queue: workqueue.NewTypedRateLimitingQueue[key](newBackoff()),
+		pairs: map[string]*Pair{},
+	}
+	core := cfg.Client.CoreV1()
+	h.namespaces = live.New(live.Options[*corev1.Namespace]{
+		Name: "namespaces", ListWatch: listWatch(cfg.Client, core.Namespaces(), nil),
+		Trim: func(ns *corev1.Namespace) { ns.Annotations, ns.ManagedFields = nil, nil }, Changed: h.namespaceChanged,
+	})
+	h.configMaps = live.New(live.Options[*corev1.ConfigMap]{
+		Name: "configmaps", ListWatch: listWatch(cfg.Client, core.ConfigMaps(""), nil),
+		Changed: func(before, now *corev1.ConfigMap) { objectChanged(h, kindConfigMap, before, now) },
+	})
+	h.secrets = live.New(live.Options[*corev1.Secret]{
+		Name: "secrets",
+		ListWatch: listWatch(cfg.Client, core.Secrets(""), func(o *metav1.ListOptions) {
+			// Never offloaded, and Helm's are large.
+			o.FieldSelector = fields.AndSelectors(
+				fields.OneTermNotEqualSelector("type", "helm.sh/release.v1"),
+				fields.OneTermNotEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)),
+			).String()
+		}),
+		Changed: func(before, now *corev1.Secret) { objectChanged(h, kindSecret, before, now) },
+	})
+	return h
+}
+
+// Run watches and works until ctx ends; it returns when all its goroutines have.
+func (h *Home) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context){h.namespaces.Run, h.configMaps.Run, h.secrets.Run} {
+		wg.Go(func() { run(ctx) })
+	}
+	for range workers {
+		wg.Go(func() {
+			for h.work(ctx) {
+			}
+		})
+	}
+	<-ctx.Done()
+	h.queue.ShutDown()
+	wg.Wait()
+}
+
+// Attach adds the pair of a virtual node. It panics when the node already has one. The pair is idle until its Run.
+func (h *Home) Attach(cfg PairConfig) *Pair {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.pairs[cfg.Node]; ok {
+		panic("reflector: node " + cfg.Node + " attached twice")
+	}
+	p := newPair(h, cfg)
+	h.pairs[cfg.Node] = p
+	return p
+}
+
+// Detach forgets the pair of a virtual node, after its Run has returned.
+func (h *Home) Detach(node string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.pairs, node)
+}
+
+func (h *Home) pair(node string) *Pair {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.pairs[node]
+}
+
+func (h *Home) eachPair(do func(*Pair)) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, p := range h.pairs {
+		do(p)
+	}
+}
+
+// synced says whether the caches of this side are complete.
+func (h *Home) synced() bool {
+	return h.namespaces.HasSynced() && h.configMaps.HasSynced() && h.secrets.HasSynced()
+}
+
+func (h *Home) namespaceChanged(before, now *corev1.Namespace) {
+	if before != nil && now != nil && h.allowed(before) == h.allowed(now) {
+		return
+	}
+	name := firstSet(now, before).Name
+	h.eachPair(func(p *Pair) {
+		p.enqueueNamespace(name)
+		p.noteWanted()
+	})
+}
+
+func (h *Home) allowed(ns *corev1.Namespace) bool {
+	ok, _ := h.cfg.Allowed(ns)
+	return ok
+}
+
+// refusal says why pods of the namespace may not leave; empty when they may.
+func (h *Home) refusal(namespace string) string {
+	ns, ok := h.namespaces.Get("", namespace)
+	if !ok {
+		return fmt.Sprintf("namespace %s is not known yet", namespace)
+	}
+	_, why := h.cfg.Allowed(ns)
+	return why
+}
+
+// objectChanged tells every pair whose pods refer to a ConfigMap or Secret.
+func objectChanged[T live.Object](h *Home, k kind, before, now T) {
+	o := firstSet(now, before)
+	h.eachPair(func(p *Pair) {
+		if len(p.users(k, o.GetNamespace(), o.GetName())) > 0 {
+			h.queue.Add(key{p.cfg.Node, k, o.GetNamespace(), o.GetName()})
+		}
+	})
+}
+
+// work takes one key and does one step. It returns false when the queue is shut down.
+func (h *Home) work(ctx context.Context) bool {
+	k, quit := h.queue.Get()
+	if quit {
+		return false
+	}
+	defer h.queue.Done(k)
+	p := h.pair(k.node)
+	if p == nil || ctx.Err() != nil {
+		h.queue.Forget(k)
+		return true
+	}
+	after, err := p.sync(ctx, k)
+	switch {
+	case err != nil:
+		h.cfg.Log.Debug("step did not succeed", zap.String("node", k.node), zap.String("kind", string(k.kind)),
+			zap.String("namespace", k.namespace), zap.String("name", k.name),
+			zap.Int("attempt", h.queue.NumRequeues(k)), zap.Error(err))
+		h.queue.AddRateLimited(k)
+	case after > 0:
+		h.queue.AddAfter(k, after)
+	default:
+		h.queue.Forget(k)
+	}
+	return true
+}
+
+func firstSet[T comparable](a, b T) T {
+	var none T
+	if a != none {
+		return a
+	}
+	return b
+}
+
+// lister is the part of a typed client that a watch needs.
+type lister[L runtime.Object] interface {
+	List(context.Context, metav1.ListOptions) (L, error)
+	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
+}
+
+// listWatch watches what a typed client reaches, narrowed by tweak (may be nil).
+func listWatch[L runtime.Object](client any, l lister[L], tweak func(*metav1.ListOptions)) cache.ListerWatcher {
+	if tweak == nil {
+		tweak = func(*metav1.ListOptions) {}
+	}
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			tweak(&o)
+			return l.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			tweak(&o)
+			return l.Watch(ctx, o)
+		},
+	}, client)
+}

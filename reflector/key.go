@@ -1,0 +1,44 @@
+package reflector
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+)
+
+// kind of object that a key names.
+type kind string
+
+const (
+	kindPod       kind = "pod"
+	kindConfigMap kind = "configmap"
+	kindSecret    kind = "secret"
+)
+
+// key names a local object on one virtual node. Namespace and name are those of the consumer.
+type key struct {
+	node      string
+	kind      kind
+	namespace string
+	name      string
+}
+
+const (
+	backoffMin = 5 * time.Millisecond
+	backoffMax = 30 * time.Second
+)
+
+// backoff is exponential per key with jitter, so that keys that failed together do not come back together.
+type backoff struct {
+	workqueue.TypedRateLimiter[key]
+}
+
+func newBackoff() backoff {
+	return backoff{workqueue.NewTypedItemExponentialFailureRateLimiter[key](backoffMin, backoffMax)}
+}
+
+func (b backoff) When(k key) time.Duration {
+	d := b.TypedRateLimiter.When(k)
+	return min(d+rand.N(d/2+1), backoffMax)
+}

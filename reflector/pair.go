@@ -1,0 +1,287 @@
+package reflector
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/spillway-dev/spillway/internal/live"
+	"github.com/spillway-dev/spillway/reflector/translate"
+)
+
+// holdStatus is how long an intermediate status of a twin is held, so that the next one can be merged into the same
+// write. Final ones (Ready, ended) are written at once.
+const holdStatus = 75 * time.Millisecond
+
+// PairConfig says which virtual node stands for which peer.
+type PairConfig struct {
+	// Node is the name of the virtual node.
+	Node string
+	// Remote reaches the peer's API server with rights inside the tenant namespaces only. It must have no rate limit.
+	Remote kubernetes.Interface
+	// WantedChanged is called when Wanted may have changed. It must not block. May be nil.
+	WantedChanged func()
+}
+
+// Pair keeps the twins behind one virtual node equal with the local pods bound to it. Safe for concurrent use.
+type Pair struct {
+	home  *Home
+	cfg   PairConfig
+	local *live.Cache[*corev1.Pod]
+	lost  atomic.Bool
+
+	mu     sync.RWMutex
+	ctx    context.Context    // guarded by mu; that of Run, nil before it
+	spaces map[string]*space  // guarded by mu; by local namespace
+	gone   map[types.UID]bool // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
+	taken  map[key]string     // guarded by mu; objects whose name a foreign object holds at the peer, with the words
+	wg     sync.WaitGroup     // the caches of spaces
+}
+
+func newPair(h *Home, cfg PairConfig) *Pair {
+	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{}}
+	p.local = live.New(live.Options[*corev1.Pod]{
+		Name: "pods on " + cfg.Node,
+		ListWatch: listWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", cfg.Node).String()
+		}),
+		Indexers: cache.Indexers{
+			cache.NamespaceIndex:  cache.MetaNamespaceIndexFunc,
+			string(kindConfigMap): referenceIndex(func(configMaps, _ []string) []string { return configMaps }),
+			string(kindSecret):    referenceIndex(func(_, secrets []string) []string { return secrets }),
+		},
+		Changed: p.localChanged,
+	})
+	return p
+}
+
+// referenceIndex files pods under namespace/name of the ConfigMaps or Secrets they refer to.
+func referenceIndex(pick func(configMaps, secrets []string) []string) cache.IndexFunc {
+	return func(obj any) ([]string, error) {
+		pod := obj.(*corev1.Pod)
+		names := pick(translate.References(&pod.Spec))
+		keys := make([]string, len(names))
+		for i, name := range names {
+			keys[i] = pod.Namespace + "/" + name
+		}
+		return keys, nil
+	}
+}
+
+// Run watches the local pods, and the peer's tenant namespaces as SetNamespaces names them, until ctx ends. It returns
+// when all its goroutines have. Call it once.
+func (p *Pair) Run(ctx context.Context) {
+	p.mu.Lock()
+	p.ctx = ctx
+	for _, s := range p.spaces {
+		p.start(s)
+	}
+	p.mu.Unlock()
+
+	p.local.Run(ctx)
+
+	p.mu.Lock()
+	p.ctx = nil
+	for _, s := range p.spaces {
+		s.stop()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// SetNamespaces hands over the whole mapping from local namespaces to their tenant namespaces at the peer.
+func (p *Pair) SetNamespaces(mapping map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for local, s := range p.spaces {
+		if mapping[local] != s.remote {
+			s.stop()
+			delete(p.spaces, local)
+		}
+	}
+	for local, remote := range mapping {
+		if p.spaces[local] == nil {
+			s := newSpace(p, local, remote)
+			p.spaces[local] = s
+			if p.ctx != nil {
+				p.start(s)
+			}
+		}
+	}
+}
+
+// start runs the caches of a space. mu is held and ctx is set.
+func (p *Pair) start(s *space) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	s.stop = cancel
+	for _, run := range []func(context.Context){s.twins.Run, s.configMaps.Run, s.secrets.Run} {
+		p.wg.Go(func() { run(ctx) })
+	}
+	p.wg.Go(func() {
+		for _, synced := range []<-chan struct{}{s.twins.Synced(), s.configMaps.Synced(), s.secrets.Synced()} {
+			select {
+			case <-synced:
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.ready.Store(true)
+		p.enqueueNamespace(s.local)
+	})
+}
+
+// SetLost says whether the peer is lost (true after the node's hysteresis) or answers. When it answers again,
+// everything that waited is looked at at once.
+func (p *Pair) SetLost(lost bool) {
+	if p.lost.Swap(lost) == lost {
+		return
+	}
+	for _, pod := range p.local.List() {
+		k := p.podKey(pod.Namespace, pod.Name)
+		p.home.queue.Forget(k)
+		p.home.queue.Add(k)
+	}
+	for _, s := range p.readySpaces() {
+		s.enqueueAll()
+	}
+}
+
+// Wanted lists, sorted, the local namespaces that need a tenant namespace at the peer: those that allow offloading, and
+// those that still have pods here or anything there. Nil while the caches are not complete.
+func (p *Pair) Wanted() []string {
+	if !p.home.synced() || !p.local.HasSynced() {
+		return nil
+	}
+	wanted := map[string]bool{}
+	for _, ns := range p.home.namespaces.List() {
+		if ns.DeletionTimestamp == nil && p.home.allowed(ns) {
+			wanted[ns.Name] = true
+		}
+	}
+	for _, pod := range p.local.List() {
+		wanted[pod.Namespace] = true
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for local, s := range p.spaces {
+		if !s.ready.Load() || s.twins.Len() > 0 {
+			wanted[local] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(wanted))
+}
+
+// Pods lists the local pods bound to the node, shared: do not change them. The second result is false while the cache
+// is not complete.
+func (p *Pair) Pods() ([]*corev1.Pod, bool) { return p.local.List(), p.local.HasSynced() }
+
+// Twins is how many twins there are at the peer, as far as its tenant namespaces are known and synced.
+func (p *Pair) Twins() int {
+	n := 0
+	for _, s := range p.readySpaces() {
+		n += s.twins.Len()
+	}
+	return n
+}
+
+func (p *Pair) noteWanted() {
+	if p.cfg.WantedChanged != nil {
+		p.cfg.WantedChanged()
+	}
+}
+
+func (p *Pair) space(namespace string) *space {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.spaces[namespace]
+}
+
+func (p *Pair) readySpaces() []*space {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var out []*space
+	for _, s := range p.spaces {
+		if s.ready.Load() {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// users are the local pods on the node that refer to a ConfigMap or Secret.
+func (p *Pair) users(k kind, namespace, name string) []*corev1.Pod {
+	return p.local.Index(string(k), namespace+"/"+name)
+}
+
+func (p *Pair) podKey(namespace, name string) key {
+	return key{p.cfg.Node, kindPod, namespace, name}
+}
+
+// enqueueNamespace looks again at every pod of a local namespace and at everything in its tenant namespace.
+func (p *Pair) enqueueNamespace(namespace string) {
+	for _, pod := range p.local.Index(cache.NamespaceIndex, namespace) {
+		p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
+	}
+	if s := p.space(namespace); s != nil {
+		s.enqueueAll()
+	}
+}
+
+func (p *Pair) localChanged(before, now *corev1.Pod) {
+	pod := firstSet(now, before)
+	if before != nil && (now == nil || before.UID != now.UID) {
+		p.forgetGone(before.UID)
+		p.enqueueReferences(before)
+	}
+	if before == nil {
+		p.enqueueReferences(now)
+	}
+	p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
+	if before == nil || now == nil {
+		if s := p.space(pod.Namespace); s == nil || now == nil {
+			p.noteWanted()
+		}
+	}
+}
+
+func (p *Pair) enqueueReferences(pod *corev1.Pod) {
+	configMaps, secrets := translate.References(&pod.Spec)
+	for _, name := range configMaps {
+		p.home.queue.Add(key{p.cfg.Node, kindConfigMap, pod.Namespace, name})
+	}
+	for _, name := range secrets {
+		p.home.queue.Add(key{p.cfg.Node, kindSecret, pod.Namespace, name})
+	}
+}
+
+// noteGone keeps the evidence that the twin of a local pod was seen deleted, for as long as that pod exists.
+func (p *Pair) noteGone(namespace, name string, uid types.UID) {
+	if local, ok := p.local.Get(namespace, name); !ok || local.UID != uid {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone[uid] = true
+}
+
+func (p *Pair) seenGone(uid types.UID) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.gone[uid]
+}
+
+func (p *Pair) forgetGone(uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.gone, uid)
+}
