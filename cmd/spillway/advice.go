@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+// advise says what to do about a condition of p that is not True.
+func advise(p *v1alpha1.Peering, c metav1.Condition) string {
+	server := "the peer's API server"
+	if p.Spec.API != nil {
+		server = p.Spec.API.Server
+	}
+	switch c.Reason {
+	case v1alpha1.ReasonTenantFailed:
+		return "Mend what the message names; spillwayd tries again by itself. See also: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillwayd"
+	case v1alpha1.ReasonCredentialMissing, v1alpha1.ReasonCredentialRejected:
+		return "Fetch a new credential by running `spillway peer` again with the same contexts."
+	case v1alpha1.ReasonForbidden:
+		return "Check that spillwayd runs in the peer and that its Peering there is TenantReady; then run `spillway peer` again."
+	case v1alpha1.ReasonWrongCluster:
+		return fmt.Sprintf("Check that %s is the peer; if it was rebuilt, run `spillway unpeer %s` and peer again.", server, p.Name)
+	case v1alpha1.ReasonUnreachable:
+		return adviseUnreachable(server)
+	case v1alpha1.ReasonNoOffer:
+		return "Check in the peer that spillwayd runs and that the nodes chosen by spec.share.nodeSelector exist and are schedulable (spillway status there)."
+	case v1alpha1.ReasonNodeFailed:
+		return "Mend what the message names; spillwayd tries again by itself."
+	case v1alpha1.ReasonStarting:
+		return "Wait some seconds."
+	}
+	return fmt.Sprintf("Look closer: kubectl describe peering %s; kubectl -n %s logs deploy/spillwayd", p.Name, v1alpha1.SystemNamespace)
+}
+
+func adviseUnreachable(server string) string {
+	advice := fmt.Sprintf("Check that the peer runs and that spillwayd of this cluster can reach %s; ", server)
+	if onlyHere(server) {
+		return advice + "that address means every machine itself, so give one that pods can use: spillway peer --remote-server https://ADDRESS:PORT"
+	}
+	return advice + "if its pods need another address, run `spillway peer` again with --remote-server."
+}
+
+// whyNot tells of the first condition among types that p does not hold: a sentence and what to do. p may be nil: the
+// Peering was never seen.
+func whyNot(p *v1alpha1.Peering, types []string) (what, do string) {
+	if p == nil {
+		return "its Peering cannot be seen", "Run the same command again."
+	}
+	for _, conditionType := range types {
+		if holds(p, conditionType) {
+			continue
+		}
+		c := condition(p, conditionType)
+		if c == nil {
+			return fmt.Sprintf("%s has not been judged yet: spillwayd has not answered to the change", conditionType),
+				"Check that spillwayd works: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillwayd"
+		}
+		what = fmt.Sprintf("%s is %s (%s)", c.Type, c.Status, c.Reason)
+		if c.Message != "" {
+			what += ": " + c.Message
+		}
+		return what, advise(p, *c)
+	}
+	return "everything is as it should be", "Run the same command again."
+}

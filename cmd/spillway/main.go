@@ -1,0 +1,124 @@
+// Command spillway peers Kubernetes clusters, un-peers them and shows how their peerings are.
+//
+// It only writes and reads objects: Peerings, and the Secret with the credential that a provider hands out. The
+// controllers (spillwayd) of both clusters do the work; everything done here can be done with kubectl or GitOps too.
+//
+//	spillway peer --context home --remote-context cloud
+//	spillway status
+//	spillway unpeer cloud
+//
+// Linked or copied to a file named kubectl-spillway on the PATH, it works as `kubectl spillway`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args, terminal{out: os.Stdout, err: os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run executes the command line args (program name first) and returns the exit code.
+func run(ctx context.Context, args []string, term terminal) int {
+	root := rootCommand(args[0], term)
+	root.SetArgs(args[1:])
+	root.SetOut(term.out)
+	root.SetErr(term.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	style := styleFor(term.err)
+	fmt.Fprintf(term.err, "%s %s\n", style.bad("Error:"), err)
+	var failed *failure
+	if errors.As(err, &failed) {
+		return exitFailed
+	}
+	fmt.Fprintf(term.err, "See '%s --help'.\n", cmd.CommandPath())
+	return exitUsage
+}
+
+// failure marks an error that came up while a well-formed command ran. Every other error is one of usage.
+type failure struct{ error }
+
+func (f *failure) Unwrap() error { return f.error }
+
+// asFailure marks err as a failure of a well-formed command, unless it is a problem with the command line.
+func asFailure(err error) error {
+	var p *problem
+	if err == nil || errors.As(err, &p) && p.usage {
+		return err
+	}
+	return &failure{err}
+}
+
+func rootCommand(program string, term terminal) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "spillway",
+		Short: "Lend and borrow capacity between Kubernetes clusters",
+		Long: `Spillway lets independent Kubernetes clusters lend each other capacity. A peered cluster appears as a virtual node;
+the scheduler binds pods to it, and they run in the peer.
+
+The cluster whose pods run elsewhere is the consumer, the one that runs them the provider.`,
+		Example: strings.Trim(`
+  # the cluster of context home may run pods in the cluster of context cloud
+  spillway peer --context home --remote-context cloud
+
+  # let the pods of a namespace leave
+  kubectl label namespace shop spillway.dev/offload=enabled
+
+  # which peerings are there, what do they offer, what is wrong
+  spillway status
+
+  # bring the pods home and forget the peer
+  spillway unpeer cloud`, "\n"),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	if strings.HasPrefix(filepath.Base(program), "kubectl-") {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl spillway"}
+		root.Example = strings.ReplaceAll(root.Example, "  spillway ", "  kubectl spillway ")
+	}
+	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), versionCommand(term))
+	return root
+}
+
+// noArguments refuses positional arguments with a sentence.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return usagef("Use one of: peer, unpeer, status, version.", "there is no command %q", args[0])
+	}
+	return usagef("Leave it out; everything is said with flags.", "%s takes no argument, but got %q", cmd.Name(), args[0])
+}
+
+// atMostOneName refuses more than one positional argument with a sentence.
+func atMostOneName(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return usagef("Name one Peering at a time.", "%s takes at most one name, but got %d", cmd.Name(), len(args))
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+)
+
+// outcome is what peer and unpeer print with -o json or yaml.
+type outcome struct {
+	Command  string   `json:"command"` // peer or unpeer
+	OK       bool     `json:"ok"`
+	Changed  bool     `json:"changed"` // something was written to a cluster
+	DryRun   bool     `json:"dryRun,omitempty"`
+	Consumer *side    `json:"consumer,omitempty"`
+	Provider *side    `json:"provider,omitempty"`
+	Nodes    []string `json:"nodes,omitempty"`   // the virtual nodes
+	Pods     *fates   `json:"pods,omitempty"`    // what unpeer means for the pods on them
+	Remains  []string `json:"remains,omitempty"` // what unpeer could not remove, and how to do it later
+	Steps    []step   `json:"steps"`
+	Error    *mishap  `json:"error,omitempty"`
+	Seconds  float64  `json:"seconds"`
+}
+
+// side is one of the two clusters of a peering.
+type side struct {
+	Context   string `json:"context,omitempty"`
+	Server    string `json:"server,omitempty"`
+	ClusterID string `json:"clusterID,omitempty"`
+	Peering   string `json:"peering,omitempty"` // name of the Peering in that cluster
+}
+
+// mishap is an error for machines.
+type mishap struct {
+	Message string `json:"message"`
+	Action  string `json:"action,omitempty"`
+}
+
+// sideOf describes c, which holds the Peering of this name. Nil stays nil.
+func sideOf(c *cluster, peering string) *side {
+	if c == nil {
+		return nil
+	}
+	return &side{Context: c.context, Server: c.server, ClusterID: c.id, Peering: peering}
+}
+
+// conclude ends a command: it adds to result what s saw, prints it where a machine reads along, and returns err with
+// a word on what was changed.
+func conclude(t terminal, s *steps, format string, result outcome, err error) error {
+	var p *problem
+	if err != nil && (!errors.As(err, &p) || !p.usage) {
+		if p == nil {
+			p = &problem{what: err.Error(), cause: err}
+		}
+		result.Error = &mishap{Message: sentence(p.what), Action: sentence(p.do)}
+		err = &problem{what: p.what, do: sentence(p.do) + " " + s.whatChanged(), cause: err}
+	}
+	result.OK = err == nil
+	result.Changed = s.changed
+	result.Steps = s.done
+	result.Seconds = seconds(s.took())
+	if format != "" && (p == nil || !p.usage) {
+		if printErr := printObject(t.out, format, result); printErr != nil && err == nil {
+			err = printErr
+		}
+	}
+	return asFailure(err)
+}
