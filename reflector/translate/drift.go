@@ -1,0 +1,319 @@
+package translate
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Subresources of pods that Drift patches.
+const (
+	SubresourceResize              = "resize"
+	SubresourceEphemeralContainers = "ephemeralcontainers"
+)
+
+// object is a piece of a patch. Marshalling sorts its keys.
+type object map[string]any
+
+// Drift returns the next patch that makes what may change on a pod follow from local to twin, nil when there is none.
+// It is a strategic merge patch without resourceVersion, for the subresource: "" (the pod itself),
+// SubresourceEphemeralContainers, SubresourceResize, in this order, one per call: call again with the twin that the patch
+// gave. Write it as FieldManager.
+//
+// It sees only what home owns, so that what the provider's API server, admission and people put on the twin is never a
+// difference: images (see AnnotationImages), a new or shorter activeDeadlineSeconds, added tolerations, a negative
+// terminationGracePeriodSeconds that became 1, labels and annotations, requests and limits of cpu and memory that local
+// has, added ephemeral containers. A label or annotation that local does not have is removed only if the twin's
+// managedFields say that FieldManager wrote it; without managedFields (TrimTwin keeps what is needed) none is removed.
+//
+// Twins that are being deleted or have ended, and twins of pods that are, no longer follow. The caller has checked that
+// the twin is local's (AnnotationOriginUID).
+func Drift(local, twin *corev1.Pod, env Env) (patch []byte, subresource string, err error) {
+	if ended(local) || ended(twin) || local.DeletionTimestamp != nil || twin.DeletionTimestamp != nil {
+		return nil, "", nil
+	}
+	next, subresource := drift(local, twin, env)
+	if next == nil {
+		return nil, "", nil
+	}
+	patch, err = json.Marshal(next)
+	if err != nil {
+		return nil, "", fmt.Errorf("encode patch of twin %s/%s: %w", twin.Namespace, twin.Name, err)
+	}
+	return patch, subresource, nil
+}
+
+func drift(local, twin *corev1.Pod, env Env) (patch object, subresource string) {
+	if pod := podDrift(local, twin, env); pod != nil {
+		return pod, ""
+	}
+	if added := ephemeralDrift(local, twin); added != nil {
+		return object{"spec": object{"ephemeralContainers": added}}, SubresourceEphemeralContainers
+	}
+	if spec := resizeDrift(&local.Spec, &twin.Spec); spec != nil {
+		return object{"spec": spec}, SubresourceResize
+	}
+	return nil, ""
+}
+
+// ended says whether the phase is final.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// set puts value at key, making the object if there is none.
+func set(in object, key string, value any) object {
+	if in == nil {
+		in = object{}
+	}
+	in[key] = value
+	return in
+}
+
+// podDrift returns the patch of the pod itself, nil if none.
+func podDrift(local, twin *corev1.Pod, env Env) object {
+	labels := mapDrift(local.Labels, twin.Labels, labelTravels)
+	annotations := mapDrift(local.Annotations, twin.Annotations, annotationFollows)
+	if len(twin.ManagedFields) > 0 {
+		labels, annotations = staleKeys(local, twin, labels, annotations)
+	}
+	if twin.Labels[LabelNode] != env.NodeName {
+		labels = set(labels, LabelNode, env.NodeName)
+	}
+	spec := specDrift(&local.Spec, &twin.Spec)
+	if images := imagesHash(&local.Spec); twin.Annotations[AnnotationImages] != images {
+		if imageDrift(&local.Spec, &twin.Spec, &spec) {
+			annotations = set(annotations, AnnotationImages, images)
+		}
+	}
+
+	var meta, patch object
+	if labels != nil {
+		meta = set(meta, "labels", labels)
+	}
+	if annotations != nil {
+		meta = set(meta, "annotations", annotations)
+	}
+	if meta != nil {
+		patch = set(patch, "metadata", meta)
+	}
+	if spec != nil {
+		patch = set(patch, "spec", spec)
+	}
+	return patch
+}
+
+// annotationFollows is annotationTravels minus what the API lets nobody change.
+func annotationFollows(key string) bool {
+	return annotationTravels(key) && !strings.HasPrefix(key, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix)
+}
+
+// mapDrift returns what must be set so that have has everything of want that follows.
+func mapDrift(want, have map[string]string, follows func(string) bool) object {
+	var patch object
+	for key, value := range want {
+		if old, ok := have[key]; (!ok || old != value) && follows(key) {
+			patch = set(patch, key, value)
+		}
+	}
+	return patch
+}
+
+// staleKeys adds to the patches the removal of what we wrote on the twin and local no longer has.
+func staleKeys(local, twin *corev1.Pod, labels, annotations object) (object, object) {
+	if !hasMore(twin.Labels, local.Labels, labelTravels) &&
+		!hasMore(twin.Annotations, local.Annotations, annotationFollows) {
+		return labels, annotations
+	}
+	ours := written(twin.ManagedFields)
+	for key := range twin.Labels {
+		if lacks(local.Labels, key, labelTravels) && ours.hasLabel(key) {
+			labels = set(labels, key, nil)
+		}
+	}
+	for key := range twin.Annotations {
+		if lacks(local.Annotations, key, annotationFollows) && ours.hasAnnotation(key) {
+			annotations = set(annotations, key, nil)
+		}
+	}
+	return labels, annotations
+}
+
+// hasMore says whether have has a key that want lacks.
+func hasMore(have, want map[string]string, follows func(string) bool) bool {
+	for key := range have {
+		if lacks(want, key, follows) {
+			return true
+		}
+	}
+	return false
+}
+
+func lacks(want map[string]string, key string, follows func(string) bool) bool {
+	_, ok := want[key]
+	return !ok && follows(key)
+}
+
+// specDrift returns what changes in the spec besides images, nil if nothing.
+func specDrift(local, twin *corev1.PodSpec) object {
+	var spec object
+	if want, have := local.ActiveDeadlineSeconds, twin.ActiveDeadlineSeconds; want != nil && (have == nil || *want < *have) {
+		spec = set(spec, "activeDeadlineSeconds", *want)
+	}
+	want, have := local.TerminationGracePeriodSeconds, twin.TerminationGracePeriodSeconds
+	if want != nil && have != nil && *want == 1 && *have < 0 {
+		spec = set(spec, "terminationGracePeriodSeconds", *want)
+	}
+	if list := tolerationDrift(local.Tolerations, twin.Tolerations); list != nil {
+		spec = set(spec, "tolerations", list)
+	}
+	return spec
+}
+
+// imageDrift adds to the patch the images that differ and says whether there are any.
+func imageDrift(local, twin *corev1.PodSpec, patch *object) bool {
+	found := false
+	for _, list := range [...]struct {
+		field      string
+		want, have []corev1.Container
+	}{
+		{"containers", local.Containers, twin.Containers},
+		{"initContainers", local.InitContainers, twin.InitContainers},
+	} {
+		var changed []object
+		for i := range list.want {
+			want := &list.want[i]
+			if have := byName(list.have, i, want.Name); have != nil && have.Image != want.Image {
+				changed = append(changed, object{"name": want.Name, "image": want.Image})
+			}
+		}
+		if changed != nil {
+			*patch = set(*patch, list.field, changed)
+			found = true
+		}
+	}
+	return found
+}
+
+// byName returns the container with the name; guess is where it should be, but the provider's admission may have added
+// containers of its own.
+func byName(list []corev1.Container, guess int, name string) *corev1.Container {
+	if guess < len(list) && list[guess].Name == name {
+		return &list[guess]
+	}
+	if i := slices.IndexFunc(list, func(c corev1.Container) bool { return c.Name == name }); i >= 0 {
+		return &list[i]
+	}
+	return nil
+}
+
+// tolerationDrift returns the whole list that the twin should have, nil if it has every toleration of local. The API
+// allows additions and another tolerationSeconds, no removal.
+func tolerationDrift(local, twin []corev1.Toleration) []corev1.Toleration {
+	var list []corev1.Toleration
+	for i := range local {
+		want := &local[i]
+		there := slices.ContainsFunc(twin, func(t corev1.Toleration) bool { return sameToleration(&t, want) })
+		if there || !tolerationTravels(want) {
+			continue
+		}
+		if list == nil {
+			list = slices.Clone(twin)
+		}
+		j := slices.IndexFunc(list, func(t corev1.Toleration) bool { return t.MatchToleration(want) })
+		if j >= 0 {
+			list[j] = *want
+		} else {
+			list = append(list, *want)
+		}
+	}
+	return list
+}
+
+func sameToleration(a, b *corev1.Toleration) bool {
+	if (a.TolerationSeconds == nil) != (b.TolerationSeconds == nil) {
+		return false
+	}
+	return a.MatchToleration(b) && (a.TolerationSeconds == nil || *a.TolerationSeconds == *b.TolerationSeconds)
+}
+
+// ephemeralDrift returns the ephemeral containers that the twin lacks, as the twin should have them.
+func ephemeralDrift(local, twin *corev1.Pod) []corev1.EphemeralContainer {
+	var missing []corev1.EphemeralContainer
+	for i := range local.Spec.EphemeralContainers {
+		want := &local.Spec.EphemeralContainers[i]
+		there := slices.ContainsFunc(twin.Spec.EphemeralContainers,
+			func(c corev1.EphemeralContainer) bool { return c.Name == want.Name })
+		if there {
+			continue
+		}
+		added := want.DeepCopy()
+		c := (*corev1.Container)(&added.EphemeralContainerCommon)
+		asSeenAtHome(c.Env, local)
+		c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
+			return !slices.ContainsFunc(twin.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+		})
+		missing = append(missing, *added)
+	}
+	return missing
+}
+
+// resizeDrift returns the resources that differ, nil if none.
+func resizeDrift(local, twin *corev1.PodSpec) object {
+	var spec object
+	if local.Resources != nil {
+		have := twin.Resources
+		if have == nil {
+			have = &corev1.ResourceRequirements{}
+		}
+		if changed := resourcesDrift(local.Resources, have); changed != nil {
+			spec = set(spec, "resources", changed)
+		}
+	}
+	if list := containersResize(local.Containers, twin.Containers); list != nil {
+		spec = set(spec, "containers", list)
+	}
+	if list := containersResize(local.InitContainers, twin.InitContainers); list != nil {
+		spec = set(spec, "initContainers", list)
+	}
+	return spec
+}
+
+func containersResize(local, twin []corev1.Container) []object {
+	var list []object
+	for i := range local {
+		have := byName(twin, i, local[i].Name)
+		if have == nil {
+			continue
+		}
+		if changed := resourcesDrift(&local[i].Resources, &have.Resources); changed != nil {
+			list = append(list, object{"name": local[i].Name, "resources": changed})
+		}
+	}
+	return list
+}
+
+func resourcesDrift(want, have *corev1.ResourceRequirements) object {
+	var changed object
+	if list := quantitiesDrift(want.Requests, have.Requests); list != nil {
+		changed = set(changed, "requests", list)
+	}
+	if list := quantitiesDrift(want.Limits, have.Limits); list != nil {
+		changed = set(changed, "limits", list)
+	}
+	return changed
+}
+
+// quantitiesDrift compares what the API lets a resize change.
+func quantitiesDrift(want, have corev1.ResourceList) object {
+	var changed object
+	for _, name := range [...]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		if q, ok := want[name]; ok && q.Cmp(have[name]) != 0 {
+			changed = set(changed, string(name), q)
+		}
+	}
+	return changed
+}

@@ -1,0 +1,130 @@
+package translate
+
+import (
+	"hash/fnv"
+	"io"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ownPrefix begins every label and annotation of Spillway. None is ever copied: a local pod may itself be a twin of
+// another consumer's.
+const ownPrefix = "spillway.dev/"
+
+// Twin returns the pod that the peer should run for local: a new object that shares nothing with local, ready to be
+// created (no resourceVersion, no status). Ephemeral containers are not in it, since the API takes them only by
+// subresource: Drift adds them.
+func Twin(local *corev1.Pod, env Env) *corev1.Pod {
+	twin := &corev1.Pod{
+		ObjectMeta: twinMeta(&local.ObjectMeta, env),
+		Spec:       *twinSpec(local),
+	}
+	twin.Labels[LabelNode] = env.NodeName
+	twin.Annotations[AnnotationImages] = imagesHash(&local.Spec)
+	return twin
+}
+
+// twinMeta returns the metadata of the twin of any object: its name, its labels and annotations, and our own. Owners and
+// finalizers stay at home, since what they name does not exist in the peer.
+func twinMeta(local *metav1.ObjectMeta, env Env) metav1.ObjectMeta {
+	meta := metav1.ObjectMeta{
+		Name:        local.Name,
+		Namespace:   env.RemoteNamespace,
+		Labels:      make(map[string]string, len(local.Labels)+2),
+		Annotations: make(map[string]string, len(local.Annotations)+3),
+	}
+	for key, value := range local.Labels {
+		if labelTravels(key) {
+			meta.Labels[key] = value
+		}
+	}
+	for key, value := range local.Annotations {
+		if annotationTravels(key) {
+			meta.Annotations[key] = value
+		}
+	}
+	meta.Labels[LabelOrigin] = env.Origin
+	meta.Annotations[AnnotationOriginUID] = string(local.UID)
+	meta.Annotations[AnnotationOriginNamespace] = local.Namespace
+	return meta
+}
+
+func labelTravels(key string) bool {
+	switch key {
+	case corev1.LabelTopologyZone, corev1.LabelTopologyRegion:
+		// The API server writes them on a pod when it is bound, from its node (KEP-4742); so does the provider's.
+		return false
+	}
+	return !strings.HasPrefix(key, ownPrefix)
+}
+
+func annotationTravels(key string) bool {
+	switch key {
+	case corev1.LastAppliedConfigAnnotation: // kubectl in the peer would take it for its own
+		return false
+	case "kubernetes.io/limit-ranger": // tells of limits of home's namespace
+		return false
+	case "kubernetes.io/config.mirror", "kubernetes.io/config.source", "kubernetes.io/config.hash",
+		"kubernetes.io/config.seen": // the peer's kubelet would take the twin for the mirror of a static pod
+		return false
+	}
+	return !strings.HasPrefix(key, ownPrefix)
+}
+
+// twinSpec returns a copy of the spec of local minus what is true at home only. See fields.md.
+func twinSpec(local *corev1.Pod) *corev1.PodSpec {
+	spec := withoutEphemeral(&local.Spec)
+	spec.NodeName = ""
+	spec.SchedulerName = ""
+	spec.SchedulingGates = nil
+	spec.SchedulingGroup = nil
+	spec.PriorityClassName = ""
+	spec.Priority = nil
+	spec.PreemptionPolicy = nil
+	spec.Overhead = nil
+	spec.ReadinessGates = nil
+	spec.NodeSelector = hardwareSelector(spec.NodeSelector)
+	spec.Tolerations = travellingTolerations(spec.Tolerations)
+	spec.Affinity = twinAffinity(local, spec)
+	spec.TopologySpreadConstraints = softSpread(local, spec.TopologySpreadConstraints)
+	dropIdentity(spec)
+	eachContainer(spec, func(c *corev1.Container) { asSeenAtHome(c.Env, local) })
+	volumesAsSeenAtHome(spec.Volumes)
+	return spec
+}
+
+// withoutEphemeral returns a deep copy of spec without its ephemeral containers.
+func withoutEphemeral(spec *corev1.PodSpec) *corev1.PodSpec {
+	shallow := *spec
+	shallow.EphemeralContainers = nil
+	return shallow.DeepCopy()
+}
+
+// eachContainer calls f for every container of spec: init, ordinary and ephemeral.
+func eachContainer(spec *corev1.PodSpec, f func(*corev1.Container)) {
+	for i := range spec.InitContainers {
+		f(&spec.InitContainers[i])
+	}
+	for i := range spec.Containers {
+		f(&spec.Containers[i])
+	}
+	for i := range spec.EphemeralContainers {
+		f((*corev1.Container)(&spec.EphemeralContainers[i].EphemeralContainerCommon))
+	}
+}
+
+// imagesHash returns the value of AnnotationImages for a local pod.
+func imagesHash(spec *corev1.PodSpec) string {
+	hash := fnv.New64a()
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			for _, s := range [...]string{list[i].Name, "=", list[i].Image, "\n"} {
+				_, _ = io.WriteString(hash, s) // a hash never fails
+			}
+		}
+	}
+	return strconv.FormatUint(hash.Sum64(), 36)
+}
