@@ -7,8 +7,21 @@ import (
 	"os"
 )
 
-// The stages are kwok's own (kustomize/stage of its module): without any, kwok
-// does nothing.
+// Annotations that tell a simulated kubelet how a pod's containers behave.
+const (
+	// RunForAnnotation ends the containers that long after their start, such
+	// as 3s; without it they run for ever, but a Job's end at once.
+	RunForAnnotation = "lab.spillway.dev/run-for"
+	// ExitCodeAnnotation is what they then end with; 0 if it is not set.
+	ExitCodeAnnotation = "lab.spillway.dev/exit-code"
+	// IgnoreSIGTERMAnnotation, with any value, lets a deleted pod's containers
+	// run until the end of the grace period.
+	IgnoreSIGTERMAnnotation = "lab.spillway.dev/ignore-sigterm"
+)
+
+// The stages are kwok's own (kustomize/stage of its module), but for those
+// named lab-*, and for the two conditions that leave pods to those. Without
+// any, kwok does nothing.
 //
 //go:embed stages/*.yaml
 var stages embed.FS
