@@ -56,7 +56,7 @@ func Sweep(ctx context.Context) error {
 }
 
 func sweep(ctx context.Context, name string) error {
-	lock, err := lockNow(filepath.Join(Dir(name), lockFile))
+	lock, err := lockDead(ctx, name)
 	if errors.Is(err, errLocked) || errors.Is(err, os.ErrNotExist) {
 		return nil // alive, or gone meanwhile
 	}
@@ -65,6 +65,27 @@ func sweep(ctx context.Context, name string) error {
 	}
 	defer lock.Close()
 	return erase(ctx, name)
+}
+
+// lockDead takes the lock of a lab whose owner is dead. It waits for those that
+// may hold it a moment longer: a child that the owner was just starting, or
+// another sweeper.
+func lockDead(ctx context.Context, name string) (*os.File, error) {
+	path := filepath.Join(Dir(name), lockFile)
+	lock, err := lockNow(path)
+	if !errors.Is(err, errLocked) {
+		return lock, err
+	}
+	if s, stateErr := ReadState(name); stateErr != nil || s.Owner.running() {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	_ = poll(ctx, 10*time.Millisecond, func(context.Context) (bool, error) {
+		lock, err = lockNow(path)
+		return !errors.Is(err, errLocked), err
+	})
+	return lock, err // of the last try
 }
 
 // sweepClaims removes state directories that were never finished: their owner

@@ -1,0 +1,160 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// ownerEnv makes the test binary the owner of a lab, see TestMain.
+const ownerEnv = "SPILLWAY_LAB_TEST_OWNER"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(ownerEnv); name != "" {
+		os.Exit(own(name))
+	}
+	os.Exit(m.Run())
+}
+
+// own starts a lab, says so, and waits to be killed.
+func own(name string) int {
+	_, err := Up(context.Background(), Options{Name: name, Clusters: DefaultClusters(1), Progress: os.Stdout})
+	if err != nil {
+		_ = json.NewEncoder(os.Stdout).Encode(err.Error())
+		return 1
+	}
+	select {}
+}
+
+// startOwner runs a lab in another process and returns when it has said the
+// words.
+func startOwner(t *testing.T, name, words string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), ownerEnv+"="+name)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		t.Log(lines.Text())
+		if strings.Contains(lines.Text(), words) {
+			return cmd
+		}
+	}
+	t.Fatalf("the owner ended without saying %q", words)
+	return nil
+}
+
+func kill(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+}
+
+func TestSweep_OwnerKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts two clusters")
+	}
+	for _, words := range []string{"API server ready", ": ready after"} {
+		name := randomName()
+		owner := startOwner(t, name, words)
+		if !Alive(name) {
+			t.Errorf("lab %s is not alive while its owner runs", name)
+		}
+		if err := Sweep(t.Context()); err != nil || !Alive(name) {
+			t.Errorf("sweep with a living owner: %v, alive %v", err, Alive(name))
+		}
+		kill(t, owner)
+		if left, _ := marked(name); len(left) < 2 {
+			t.Errorf("%d processes survive their owner, so this test tests nothing", len(left))
+		}
+		begun := time.Now()
+		if err := Sweep(t.Context()); err != nil {
+			t.Error(err)
+		}
+		t.Logf("swept in %s", time.Since(begun).Round(time.Millisecond))
+		assertGone(t, name)
+	}
+}
+
+func TestDownNamed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts two clusters")
+	}
+	name := randomName()
+	owner := startOwner(t, name, "API server ready")
+	if err := DownNamed(t.Context(), name, false); !errors.Is(err, ErrInUse) {
+		t.Errorf("a living owner: got %v, want ErrInUse", err)
+	}
+	go func() { _ = owner.Wait() }() // no zombie that would look alive
+	if err := DownNamed(t.Context(), name, true); err != nil {
+		t.Error(err)
+	}
+	assertGone(t, name)
+	if err := DownNamed(t.Context(), name, true); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what is gone: got %v, want ErrNotFound", err)
+	}
+}
+
+// TestDownNamed_FilesGone: the processes are found even when somebody has
+// removed the state directory.
+func TestDownNamed_FilesGone(t *testing.T) {
+	name := randomName()
+	cmd := exec.Command("/bin/sleep", "1000")
+	cmd.Env = append(os.Environ(), markEnv+"="+name)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if err := DownNamed(t.Context(), name, false); err != nil {
+		t.Error(err)
+	}
+	var exit *exec.ExitError
+	if err := <-ended; !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the process ended with %v", err)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	t.Setenv(rootEnv, t.TempDir())
+	lock, err := claim(State{Name: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := claim(State{Name: "one"}); !errors.Is(err, ErrExists) {
+		t.Errorf("second claim: %v", err)
+	}
+	if !Alive("one") {
+		t.Error("not alive while the lock is held")
+	}
+	_ = lock.Close()
+	if Alive("one") {
+		t.Error("alive though nobody holds the lock")
+	}
+	names, err := Names()
+	if err != nil || len(names) != 1 || names[0] != "one" {
+		t.Errorf("names: %v %v", names, err)
+	}
+	if err := Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := Names(); len(names) != 0 {
+		t.Errorf("left: %v", names)
+	}
+}
