@@ -144,13 +144,9 @@ type cache struct {
 }
 
 func openCache(ctx context.Context, progress io.Writer) (*cache, error) {
-	base := os.Getenv(cacheEnv)
-	if base == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("find the cache folder (set %s): %w", cacheEnv, err)
-		}
-		base = filepath.Join(user, "spillway-lab")
+	base, err := cacheBase()
+	if err != nil {
+		return nil, err
 	}
 	version, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
 	if err != nil {
@@ -162,6 +158,18 @@ func openCache(ctx context.Context, progress io.Writer) (*cache, error) {
 		return nil, fmt.Errorf("make the cache folder: %w", err)
 	}
 	return c, nil
+}
+
+// cacheBase is the folder for all contents.
+func cacheBase() (string, error) {
+	if base := os.Getenv(cacheEnv); base != "" {
+		return base, nil
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache folder (set %s): %w", cacheEnv, err)
+	}
+	return filepath.Join(user, "spillway-lab"), nil
 }
 
 // cacheKey names the folder for all that decides what the binaries are.

@@ -205,7 +205,7 @@ func (c *Cluster) up(ctx context.Context) error {
 
 // start starts a component for the first time.
 func (c *Cluster) start(component string, args []string) error {
-	path, err := c.lab.binary(component)
+	path, err := lookup(c.lab.binaries, component)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,17 +33,16 @@ func (c *Cluster) Components() []string {
 // Kill ends a component or a node at once, as a crash would; it stays away
 // until Restart. Killing a simulated node takes it from kwok: its lease is no
 // longer renewed and its pods stand still. Killing a real one ends its
-// processes.
+// processes; NODE/COMPONENT only that of its containerd, kubelet or kube-proxy.
 func (c *Cluster) Kill(ctx context.Context, name string) error {
 	if p := c.Component(name); p != nil {
 		return p.Kill()
 	}
-	kind, err := c.nodeKind(ctx, name)
-	if err != nil {
-		return err
+	if c.isReal(name) {
+		return c.lab.real.kill(ctx, name)
 	}
-	if kind == realNode {
-		return c.lab.real.kill(ctx, c.Name(), name)
+	if err := c.checkSimulated(ctx, name); err != nil {
+		return err
 	}
 	return setSimulated(ctx, c.client(), name, false)
 }
@@ -59,41 +59,37 @@ func (c *Cluster) Restart(ctx context.Context, name string) error {
 		}
 		return nil
 	}
-	kind, err := c.nodeKind(ctx, name)
-	if err != nil {
-		return err
+	if c.isReal(name) {
+		return c.lab.real.restart(ctx, name)
 	}
-	if kind == realNode {
-		return c.lab.real.restart(ctx, c.Name(), name)
+	if err := c.checkSimulated(ctx, name); err != nil {
+		return err
 	}
 	return setSimulated(ctx, c.client(), name, true)
 }
 
-type nodeKind int
+// isReal takes NODE and NODE/COMPONENT.
+func (c *Cluster) isReal(name string) bool {
+	node, _, _ := strings.Cut(name, "/")
+	return slices.Contains(c.lab.real.names(c.index), node)
+}
 
-const (
-	realNode nodeKind = iota + 1
-	simulated
-)
-
-// nodeKind tells real from simulated nodes; an unknown name, or a node of
-// others such as a virtual node, is an error that lists what there is.
-func (c *Cluster) nodeKind(ctx context.Context, name string) (nodeKind, error) {
-	if slices.Contains(c.realNodeNames(), name) {
-		return realNode, nil
-	}
-	if slices.Contains(c.simulatedNames(), name) {
-		return simulated, nil
+// checkSimulated: an unknown name, or a node of others such as a virtual node,
+// is an error that says what there is.
+func (c *Cluster) checkSimulated(ctx context.Context, name string) error {
+	nodes := c.simulatedNames()
+	if slices.Contains(nodes, name) {
+		return nil
 	}
 	_, err := c.client().CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case err == nil:
-		return 0, fmt.Errorf("node %s of cluster %s does not belong to the lab, so the lab cannot kill or restart it", name, c.Name())
+		return fmt.Errorf("node %s of cluster %s does not belong to the lab, so the lab cannot kill or restart it", name, c.Name())
 	case apierrors.IsNotFound(err):
-		return 0, fmt.Errorf("cluster %s has no component or node %q: its components are %v, its nodes %v",
-			c.Name(), name, c.Components(), append(c.realNodeNames(), c.simulatedNames()...))
+		return fmt.Errorf("cluster %s has no component or node %q: its components are %v, its nodes %v",
+			c.Name(), name, c.Components(), append(c.lab.real.names(c.index), nodes...))
 	default:
-		return 0, fmt.Errorf("get node %s of cluster %s: %w", name, c.Name(), err)
+		return fmt.Errorf("get node %s of cluster %s: %w", name, c.Name(), err)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway-dev/spillway/e2e/lab/realnode"
 )
 
 // Lab is a number of running clusters. Its methods may be called by several
@@ -44,7 +46,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkReal(ctx, o); err != nil {
+	if err := checkReal(o); err != nil {
 		return nil, err
 	}
 	if err := Sweep(ctx); err != nil {
@@ -54,7 +56,11 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{opts: o, dir: Dir(o.Name), begun: time.Now(), binaries: binaries, out: o.Progress}
+	real, err := prepareReal(ctx, o, binaries)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{opts: o, dir: Dir(o.Name), begun: time.Now(), binaries: binaries, real: real, out: o.Progress}
 	l.state = State{Name: o.Name, Owner: self(), Serve: o.Serve, Created: time.Now().UTC()}
 	if l.lock, err = claim(l.state); err != nil {
 		return nil, err
@@ -66,17 +72,15 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 }
 
 func neededBinaries(o Options) []string {
-	for _, c := range o.Clusters {
-		if c.Real > 0 {
-			return BinaryNames(true)
-		}
+	names := BinaryNames(false)
+	if o.wantsReal() {
+		names = append(names, realnode.Binaries()...)
 	}
-	return BinaryNames(false)
+	return names
 }
 
 func (l *Lab) up(ctx context.Context) error {
-	var err error
-	if l.real, err = reserveReal(ctx, l); err != nil {
+	if err := l.real.reserve(ctx); err != nil {
 		return err
 	}
 	for i := range l.opts.Clusters {
@@ -93,10 +97,8 @@ func (l *Lab) up(ctx context.Context) error {
 	for _, c := range l.clusters {
 		g.Go(func() error { return c.up(gctx) })
 	}
+	g.Go(func() error { return l.real.start(gctx, l) })
 	if err := g.Wait(); err != nil {
-		return err
-	}
-	if err := l.real.start(ctx, l); err != nil {
 		return err
 	}
 	l.progress("lab %s: ready after %.1f s", l.Name(), time.Since(l.begun).Seconds())
@@ -193,8 +195,8 @@ func (l *Lab) update(change func(*State)) error {
 	return nil
 }
 
-func (l *Lab) binary(name string) (string, error) {
-	path, ok := l.binaries[name]
+func lookup(binaries map[string]string, name string) (string, error) {
+	path, ok := binaries[name]
 	if !ok {
 		return "", fmt.Errorf("binary %s was not built", name)
 	}

@@ -98,7 +98,7 @@ func createNodes(ctx context.Context, client kubernetes.Interface, nodes []*core
 	return g.Wait()
 }
 
-// waitUsable waits until count nodes are Ready without a not-ready taint, and
+// waitUsable waits until count simulated nodes are Ready without a not-ready taint, and
 // pods can be created in namespace default (its ServiceAccount is there).
 func waitUsable(ctx context.Context, client kubernetes.Interface, count int) error {
 	err := poll(ctx, 50*time.Millisecond, func(ctx context.Context) (bool, error) {
@@ -109,7 +109,7 @@ func waitUsable(ctx context.Context, client kubernetes.Interface, count int) err
 		return fmt.Errorf("wait for the default service account: %w", err)
 	}
 	err = poll(ctx, 100*time.Millisecond, func(ctx context.Context) (bool, error) {
-		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0", LabelSelector: simulatedLabel})
 		if err != nil {
 			return false, err
 		}
