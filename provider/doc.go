@@ -6,5 +6,5 @@
 //
 //	nodes := provider.NewNodes(provider.Config{Client: client, ClusterID: id, Log: log})
 //	go nodes.Run(ctx)
-//	nodes.Ensure(provider.Peer{Name: "cloud", NodeName: "spillway-cloud", Remote: remote, Reachable: true, Offer: offer})
+//	nodes.Ensure(provider.Peer{Peer: "cloud", NodeName: "spillway-cloud", Remote: remote, Reachable: true, Offer: offer})
 package provider

@@ -33,12 +33,8 @@ type Config struct {
 
 // Peer is the wanted state of one virtual node: plain values and a client that works.
 type Peer struct {
-	// Name of the peering.
-	Name string
-	// NodeName of the virtual node. Cannot change.
-	NodeName string
-	// ClusterID of the peer.
-	ClusterID string
+	// Peer is the name of the peering, NodeName that of the virtual node (it cannot change), ClusterID the peer's.
+	Peer, NodeName, ClusterID string
 	// Labels to put on the node.
 	Labels map[string]string
 	// Remote reaches the peer. A new client replaces the old one, with fresh watches.
@@ -112,14 +108,14 @@ func (n *Nodes) Run(ctx context.Context, ready chan<- struct{}) {
 func (n *Nodes) Ensure(peer Peer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	v := n.peers[peer.Name]
+	v := n.peers[peer.Peer]
 	if v != nil && v.remote != peer.Remote {
 		v.stop()
 		v = nil
 	}
 	if v == nil {
 		v = n.start(peer)
-		n.peers[peer.Name] = v
+		n.peers[peer.Peer] = v
 	}
 	v.node.set(wantedState(peer))
 	v.pair.SetNamespaces(peer.Namespaces)
@@ -132,10 +128,10 @@ func wantedState(peer Peer) nodeState {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	labels[LabelPeer] = peer.Name
+	labels[LabelPeer] = peer.Peer
 	s := nodeState{
 		labels: labels, allocatable: peer.Offer, version: peer.Version,
-		ready: true, reason: "PeerReady", message: "peer " + peer.Name + " answers and takes pods",
+		ready: true, reason: "PeerReady", message: "peer " + peer.Peer + " answers and takes pods",
 	}
 	if peer.Lost {
 		s.ready, s.reason, s.message = false, peer.Reason, peer.Message
@@ -146,7 +142,7 @@ func wantedState(peer Peer) nodeState {
 // start runs a node and its pair. mu is held.
 func (n *Nodes) start(peer Peer) *virtualNode {
 	ctx, cancel := context.WithCancel(n.ctx)
-	note := func() { n.cfg.Changed(peer.Name) }
+	note := func() { n.cfg.Changed(peer.Peer) }
 	v := &virtualNode{
 		node:   newNode(peer.NodeName, peer.ClusterID, n.cfg.Client, wantedState(peer), note),
 		pair:   n.home.Attach(reflector.PairConfig{Node: peer.NodeName, Remote: peer.Remote, WantedChanged: note}),

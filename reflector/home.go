@@ -9,10 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 
@@ -58,16 +55,16 @@ func NewHome(cfg HomeConfig) *Home {
 	}
 	core := cfg.Client.CoreV1()
 	h.namespaces = live.New(live.Options[*corev1.Namespace]{
-		Name: "namespaces", ListWatch: listWatch(cfg.Client, core.Namespaces(), nil),
+		Name: "namespaces", ListWatch: live.ListWatch(cfg.Client, core.Namespaces(), nil),
 		Trim: func(ns *corev1.Namespace) { ns.Annotations, ns.ManagedFields = nil, nil }, Changed: h.namespaceChanged,
 	})
 	h.configMaps = live.New(live.Options[*corev1.ConfigMap]{
-		Name: "configmaps", ListWatch: listWatch(cfg.Client, core.ConfigMaps(""), nil),
+		Name: "configmaps", ListWatch: live.ListWatch(cfg.Client, core.ConfigMaps(""), nil),
 		Changed: func(before, now *corev1.ConfigMap) { objectChanged(h, kindConfigMap, before, now) },
 	})
 	h.secrets = live.New(live.Options[*corev1.Secret]{
 		Name: "secrets",
-		ListWatch: listWatch(cfg.Client, core.Secrets(""), func(o *metav1.ListOptions) {
+		ListWatch: live.ListWatch(cfg.Client, core.Secrets(""), func(o *metav1.ListOptions) {
 			// Never offloaded, and Helm's are large.
 			o.FieldSelector = fields.AndSelectors(
 				fields.OneTermNotEqualSelector("type", "helm.sh/release.v1"),
@@ -203,27 +200,4 @@ func firstSet[T comparable](a, b T) T {
 		return a
 	}
 	return b
-}
-
-// lister is the part of a typed client that a watch needs.
-type lister[L runtime.Object] interface {
-	List(context.Context, metav1.ListOptions) (L, error)
-	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
-}
-
-// listWatch watches what a typed client reaches, narrowed by tweak (may be nil).
-func listWatch[L runtime.Object](client any, l lister[L], tweak func(*metav1.ListOptions)) cache.ListerWatcher {
-	if tweak == nil {
-		tweak = func(*metav1.ListOptions) {}
-	}
-	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			tweak(&o)
-			return l.List(ctx, o)
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			tweak(&o)
-			return l.Watch(ctx, o)
-		},
-	}, client)
 }

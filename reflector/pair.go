@@ -52,7 +52,7 @@ func newPair(h *Home, cfg PairConfig) *Pair {
 	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{}}
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
-		ListWatch: listWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
+		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", cfg.Node).String()
 		}),
 		Indexers: cache.Indexers{
@@ -178,7 +178,7 @@ func (p *Pair) Wanted() []string {
 			wanted[local] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(wanted))
+	return append([]string{}, slices.Sorted(maps.Keys(wanted))...)
 }
 
 // Pods lists the local pods bound to the node, shared: do not change them. The second result is false while the cache

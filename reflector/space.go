@@ -36,15 +36,15 @@ func newSpace(p *Pair, local, remote string) *space {
 		}.String()
 	}
 	s.twins = live.New(live.Options[*corev1.Pod]{
-		Name: "twins in " + remote, ListWatch: listWatch(client, core.Pods(remote), twins),
+		Name: "twins in " + remote, ListWatch: live.ListWatch(client, core.Pods(remote), twins),
 		Trim: translate.TrimTwin, Changed: s.twinChanged,
 	})
 	s.configMaps = live.New(live.Options[*corev1.ConfigMap]{
-		Name: "configmaps in " + remote, ListWatch: listWatch(client, core.ConfigMaps(remote), ours),
+		Name: "configmaps in " + remote, ListWatch: live.ListWatch(client, core.ConfigMaps(remote), ours),
 		Changed: func(before, now *corev1.ConfigMap) { s.objectChanged(kindConfigMap, firstSet(now, before)) },
 	})
 	s.secrets = live.New(live.Options[*corev1.Secret]{
-		Name: "secrets in " + remote, ListWatch: listWatch(client, core.Secrets(remote), ours),
+		Name: "secrets in " + remote, ListWatch: live.ListWatch(client, core.Secrets(remote), ours),
 		Changed: func(before, now *corev1.Secret) { s.objectChanged(kindSecret, firstSet(now, before)) },
 	})
 	return s

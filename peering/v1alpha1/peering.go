@@ -198,6 +198,10 @@ type PeeringStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
+	// clusterID is the id of the cluster that holds this object. A consumer compares it with what it expects.
+	// +optional
+	ClusterID string `json:"clusterID,omitempty"`
+
 	// conditions are TenantReady, Authenticated, NodeReady and Ready.
 	// +optional
 	// +listType=map

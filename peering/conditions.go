@@ -1,0 +1,140 @@
+package peering
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+// observation is what was seen of a Peering in one pass. Plain values.
+type observation struct {
+	spec       v1alpha1.PeeringSpec
+	generation int64
+	self       string // our own cluster id
+
+	tenantErr error // with share: why the tenant is not in place
+
+	linkErr error     // with borrow: why there is no link at all
+	link    linkState // with borrow
+	node    NodeState // with borrow
+	hasNode bool      // with borrow: the virtual node was started
+}
+
+// verdict is the state of one condition.
+type verdict struct {
+	status  metav1.ConditionStatus
+	reason  string
+	message string
+}
+
+// conditions judges what was observed. The times of conditions that did not change are kept. The result is a new slice.
+func conditions(before []metav1.Condition, o observation) []metav1.Condition {
+	out := append([]metav1.Condition{}, before...)
+	ready := verdict{metav1.ConditionTrue, v1alpha1.ReasonPeeringReady, "the peering works"}
+	apply := func(kind string, applies bool, judge func(observation) verdict) {
+		if !applies {
+			meta.RemoveStatusCondition(&out, kind)
+			return
+		}
+		v := judge(o)
+		set(&out, kind, v, o.generation)
+		if v.status != metav1.ConditionTrue && ready.status == metav1.ConditionTrue {
+			ready = v
+		}
+	}
+	apply(v1alpha1.ConditionTenantReady, o.spec.Share != nil, tenantVerdict)
+	apply(v1alpha1.ConditionAuthenticated, o.spec.Borrow != nil, authenticatedVerdict)
+	apply(v1alpha1.ConditionNodeReady, o.spec.Borrow != nil, nodeVerdict)
+	set(&out, v1alpha1.ConditionReady, ready, o.generation)
+	return out
+}
+
+func set(list *[]metav1.Condition, kind string, v verdict, generation int64) {
+	meta.SetStatusCondition(list, metav1.Condition{
+		Type: kind, Status: v.status, Reason: v.reason, Message: v.message, ObservedGeneration: generation,
+	})
+}
+
+func tenantVerdict(o observation) verdict {
+	if o.tenantErr != nil {
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonTenantFailed, o.tenantErr.Error()}
+	}
+	return verdict{metav1.ConditionTrue, v1alpha1.ReasonTenantReady, "identity, rights and namespaces are in place"}
+}
+
+func authenticatedVerdict(o observation) verdict {
+	api := o.spec.API
+	no := func(reason, format string, args ...any) verdict {
+		return verdict{metav1.ConditionFalse, reason, fmt.Sprintf(format, args...)}
+	}
+	err := o.linkErr
+	if err == nil {
+		err = o.link.err
+	}
+	switch {
+	case errors.Is(err, errCredentialMissing):
+		return no(v1alpha1.ReasonCredentialMissing, "%v: run spillway peer again", err)
+	case apierrors.IsUnauthorized(err):
+		return no(v1alpha1.ReasonCredentialRejected, "%s does not accept the credential in Secret %s/%s: run spillway peer again",
+			api.Server, v1alpha1.SystemNamespace, api.SecretName)
+	case apierrors.IsForbidden(err):
+		return no(v1alpha1.ReasonForbidden, "%s: %v", api.Server, err)
+	case !o.link.answered && err != nil:
+		return verdict{metav1.ConditionUnknown, v1alpha1.ReasonUnreachable,
+			fmt.Sprintf("%s has not answered yet: %v", api.Server, err)}
+	case !o.link.answered:
+		return verdict{metav1.ConditionUnknown, v1alpha1.ReasonStarting, "waiting for " + api.Server}
+	case o.link.remote != nil && wrongCluster(o):
+		return no(v1alpha1.ReasonWrongCluster, "%s is cluster %s, which knows us as %s; expected cluster %s, which knows us as %s",
+			api.Server, o.link.remote.Status.ClusterID, o.link.remote.Spec.ClusterID, o.spec.ClusterID, o.self)
+	}
+	return verdict{metav1.ConditionTrue, v1alpha1.ReasonAuthenticated, "authenticated at " + api.Server}
+}
+
+// wrongCluster says whether the peer is another cluster than the Peering is with, or takes us for another.
+func wrongCluster(o observation) bool {
+	remote := o.link.remote
+	return remote.Spec.ClusterID != o.self || remote.Status.ClusterID != "" && remote.Status.ClusterID != o.spec.ClusterID
+}
+
+func nodeVerdict(o observation) verdict {
+	switch {
+	case o.link.lost:
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonUnreachable, lostMessage(o.spec.API.Server, o.link.err)}
+	case o.node.Err != nil:
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonNodeFailed, o.node.Err.Error()}
+	case !o.hasNode && o.link.answered && !hasOffer(o.link.remote):
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonNoOffer,
+			"the provider has not said yet what it offers: look at Peering " + o.spec.API.PeeringName + " there"}
+	case !o.node.Registered:
+		return verdict{metav1.ConditionUnknown, v1alpha1.ReasonStarting, "the virtual node is being registered"}
+	}
+	return verdict{metav1.ConditionTrue, v1alpha1.ReasonNodeReady, "the virtual node takes pods"}
+}
+
+func lostMessage(server string, err error) string {
+	message := fmt.Sprintf("%s has not answered for %s: pods there run on and are left as they are", server,
+		lostAfter.Round(time.Second))
+	if err != nil {
+		message += ": " + err.Error()
+	}
+	return message
+}
+
+func hasOffer(remote *v1alpha1.Peering) bool {
+	return remote != nil && remote.Spec.Share != nil && remote.Status.Offer != nil
+}
+
+// nodeName is the name of the virtual node of a peering.
+func nodeName(borrow *v1alpha1.Borrow, peering string) string {
+	if borrow != nil && borrow.NodeName != "" {
+		return borrow.NodeName
+	}
+	return "spillway-" + peering
+}

@@ -1,0 +1,393 @@
+package peering
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/spillway-dev/spillway/internal/live"
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+	peeringclient "github.com/spillway-dev/spillway/peering/v1alpha1/client"
+)
+
+// Finalizers: each is taken off by the controller of the cluster that holds the Peering, and needs nothing of the peer.
+const (
+	finalizerConsumer = "spillway.dev/consumer" // the virtual node and its pods are to be taken away first
+	finalizerProvider = "spillway.dev/provider" // the tenant's namespaces and rights are to be taken away first
+)
+
+const (
+	// offerEvery is how often a changed offer is written: half of the two seconds within which it must be followed.
+	offerEvery = time.Second
+	// removeEvery is how often the taking away of a node or tenant is looked at.
+	removeEvery = 300 * time.Millisecond
+	// reconcileTimeout bounds one pass.
+	reconcileTimeout = 30 * time.Second
+)
+
+// Config says for which cluster the controller works.
+type Config struct {
+	// REST reaches this cluster's API server.
+	REST *rest.Config
+	// Client is made from REST.
+	Client kubernetes.Interface
+	// ClusterID of this cluster.
+	ClusterID string
+	// Nodes shows the peers.
+	Nodes VirtualNodes
+	Log   *zap.Logger
+}
+
+// Controller keeps every Peering of one cluster. Make it with New, then Run it once.
+type Controller struct {
+	cfg      Config
+	client   peeringclient.Peerings
+	peerings *live.Cache[*v1alpha1.Peering]
+	queue    workqueue.TypedRateLimitingInterface[string]
+	caches   *providerCaches
+	tenants  *tenants
+
+	ctx      context.Context  // of Run
+	provider sync.Once        // starts caches
+	wg       sync.WaitGroup   // caches and the offer ticker
+	links    map[string]*link // by name of the Peering; belongs to the worker
+}
+
+// New returns a Controller that does nothing before Run.
+func New(cfg Config) (*Controller, error) {
+	peerings, err := peeringclient.New(cfg.REST)
+	if err != nil {
+		return nil, err
+	}
+	c := &Controller{
+		cfg: cfg, client: peerings, links: map[string]*link{},
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 10*time.Second)),
+	}
+	c.caches = newProviderCaches(cfg.Client, c.wakeProviders)
+	c.tenants = &tenants{cfg: &c.cfg, caches: c.caches, made: map[string]*tenantState{}}
+	c.peerings = live.New(live.Options[*v1alpha1.Peering]{
+		Name: "peerings", ListWatch: live.ListWatch(peerings, peerings, nil),
+		Changed: func(before, now *v1alpha1.Peering) {
+			if before == nil || now == nil || !sameWish(before, now) {
+				c.Wake(nameOf(before, now))
+			}
+		},
+	})
+	return c, nil
+}
+
+// sameWish says that only the status differs, which this controller wrote itself.
+func sameWish(a, b *v1alpha1.Peering) bool {
+	return a.UID == b.UID && a.Generation == b.Generation && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
+		slices.Equal(a.Finalizers, b.Finalizers)
+}
+
+func nameOf(before, now *v1alpha1.Peering) string {
+	if now != nil {
+		return now.Name
+	}
+	return before.Name
+}
+
+// Wake looks at a Peering again soon. It does not block and may be called before Run.
+func (c *Controller) Wake(name string) { c.queue.Add(name) }
+
+// Run works until ctx ends; it returns when all its goroutines have. Virtual nodes and tenants stay as they are.
+func (c *Controller) Run(ctx context.Context) {
+	c.ctx = ctx
+	c.wg.Go(func() { c.peerings.Run(ctx) })
+	c.wg.Go(func() {
+		for c.work(ctx) {
+		}
+	})
+	<-ctx.Done()
+	c.queue.ShutDown()
+	c.wg.Wait()
+	for _, l := range c.links {
+		l.close()
+	}
+}
+
+// work takes one Peering. One worker serves all: a pass does not wait for a peer, only for this cluster's API server.
+func (c *Controller) work(ctx context.Context) bool {
+	name, quit := c.queue.Get()
+	if quit {
+		return false
+	}
+	defer c.queue.Done(name)
+	if !c.peerings.HasSynced() {
+		c.queue.AddAfter(name, removeEvery)
+		return true
+	}
+	bounded, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	after, err := c.reconcile(bounded, name)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		c.cfg.Log.Warn("peering not reconciled", zap.String("peer", name), zap.Error(err),
+			zap.Int("attempt", c.queue.NumRequeues(name)))
+		c.queue.AddRateLimited(name)
+	default:
+		c.queue.Forget(name)
+		if after > 0 {
+			c.queue.AddAfter(name, after)
+		}
+	}
+	return true
+}
+
+// reconcile does one pass over a Peering. It returns when to look again although nothing changed (0: not by time).
+func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration, error) {
+	p, ok := c.peerings.Get("", name)
+	if !ok {
+		c.closeLink(name)
+		return 0, nil
+	}
+	deleting := p.DeletionTimestamp != nil
+	borrows, shares := p.Spec.Borrow != nil && !deleting, p.Spec.Share != nil && !deleting
+	if added, err := c.addFinalizers(ctx, p, borrows, shares); err != nil || added {
+		return 0, err // the change comes back as an event
+	}
+	status := p.Status.DeepCopy()
+	status.ObservedGeneration, status.ClusterID = p.Generation, c.cfg.ClusterID
+	seen := observation{spec: p.Spec, generation: p.Generation, self: c.cfg.ClusterID}
+	var after time.Duration
+	if shares {
+		after = c.share(ctx, p, status, &seen)
+	}
+	if borrows {
+		c.borrow(ctx, p, status, &seen)
+	}
+	removing, err := c.removeUnwanted(ctx, p, borrows, shares, status)
+	if err != nil || deleting {
+		return removing, err
+	}
+	status.Conditions = conditions(p.Status.Conditions, seen)
+	return max(after, removing), c.writeStatus(ctx, p, status)
+}
+
+// share is the provider's half of a pass.
+func (c *Controller) share(ctx context.Context, p *v1alpha1.Peering, status *v1alpha1.PeeringStatus, seen *observation) time.Duration {
+	c.provider.Do(func() {
+		c.wg.Go(func() { c.caches.run(c.ctx) })
+		c.wg.Go(func() { c.followOffers(c.ctx) })
+	})
+	if !c.caches.synced() {
+		seen.tenantErr = fmt.Errorf("reading the cluster's nodes and pods")
+		return removeEvery
+	}
+	if seen.tenantErr = c.tenants.ensure(ctx, p, status, time.Now()); seen.tenantErr != nil {
+		c.cfg.Log.Warn("tenant not in place", zap.String("peer", p.Name), zap.Error(seen.tenantErr))
+		return time.Second
+	}
+	return 0
+}
+
+// borrow is the consumer's half of a pass.
+func (c *Controller) borrow(ctx context.Context, p *v1alpha1.Peering, status *v1alpha1.PeeringStatus, seen *observation) {
+	l, err := c.ensureLink(ctx, p)
+	if err != nil {
+		seen.linkErr = err
+		c.queue.AddAfter(p.Name, 2*time.Second)
+		return
+	}
+	seen.link = l.state()
+	if seen.link.remote != nil && wrongCluster(*seen) {
+		return
+	}
+	if hasOffer(seen.link.remote) && seen.link.answered {
+		c.cfg.Nodes.Ensure(wantedNode(p, l, seen.link))
+	}
+	seen.node, seen.hasNode = c.cfg.Nodes.State(p.Name)
+	if seen.hasNode {
+		status.Nodes = []v1alpha1.VirtualNode{{Name: nodeName(p.Spec.Borrow, p.Name)}}
+	}
+	if seen.node.Wanted != nil && !seen.link.lost {
+		if err := l.request(ctx, seen.node.Wanted); err != nil {
+			c.cfg.Log.Warn("namespaces not asked for", zap.String("peer", p.Name), zap.Error(err))
+			c.queue.AddAfter(p.Name, time.Second)
+		}
+	}
+}
+
+// ensureLink returns the link of a Peering, made anew when the Peering means another.
+func (c *Controller) ensureLink(ctx context.Context, p *v1alpha1.Peering) (*link, error) {
+	if l := c.links[p.Name]; l != nil {
+		rejected := apierrors.IsUnauthorized(l.state().err)
+		if l.same(p.Spec.API) && !rejected {
+			return l, nil
+		}
+		renewal, err := renewalToken(ctx, c.cfg.Client, p.Spec.API)
+		if err != nil || l.same(p.Spec.API) && renewal == l.renewal {
+			return l, nil // nothing better to try
+		}
+		c.closeLink(p.Name)
+	}
+	renewal, err := renewalToken(ctx, c.cfg.Client, p.Spec.API)
+	if err != nil {
+		return nil, err
+	}
+	l, err := dial(c.ctx, p, renewal, c.cfg.Log, func() { c.Wake(p.Name) })
+	if err != nil {
+		return nil, err
+	}
+	c.links[p.Name] = l
+	return l, nil
+}
+
+func (c *Controller) closeLink(name string) {
+	if l := c.links[name]; l != nil {
+		l.close()
+		delete(c.links, name)
+	}
+}
+
+// removeUnwanted takes away what a Peering no longer wants, and then its finalizer.
+func (c *Controller) removeUnwanted(ctx context.Context, p *v1alpha1.Peering, borrows, shares bool,
+	status *v1alpha1.PeeringStatus) (time.Duration, error) {
+	if !borrows && slices.Contains(p.Finalizers, finalizerConsumer) {
+		gone, err := c.removeNode(ctx, p)
+		if err != nil || !gone {
+			return removeEvery, err
+		}
+		status.Nodes = nil
+		return 0, c.dropFinalizer(ctx, p, finalizerConsumer)
+	}
+	if !shares && slices.Contains(p.Finalizers, finalizerProvider) {
+		gone, err := c.tenants.remove(ctx, p)
+		if err != nil || !gone {
+			return removeEvery, err
+		}
+		status.Offer, status.Tenant, status.NodeLabels = nil, nil, nil
+		return 0, c.dropFinalizer(ctx, p, finalizerProvider)
+	}
+	return 0, nil
+}
+
+// removeNode takes the virtual node and its pods away; when the peer answers, its namespaces are handed back too.
+func (c *Controller) removeNode(ctx context.Context, p *v1alpha1.Peering) (gone bool, err error) {
+	l := c.links[p.Name]
+	if l == nil && p.Spec.API != nil {
+		l, _ = c.ensureLink(ctx, p) // without one the peer cannot be told, and need not be
+	}
+	// The pods of a peer that does not answer are not waited for. A first answer gets a moment to arrive.
+	force := l == nil || l.unusable(time.Now())
+	if l != nil && !force {
+		s := l.state()
+		if !s.answered || s.remote == nil {
+			return false, nil
+		}
+		if _, running := c.cfg.Nodes.State(p.Name); !running && hasOffer(s.remote) && p.Spec.Borrow != nil {
+			c.cfg.Nodes.Ensure(wantedNode(p, l, s)) // after a restart: the pods' twins must be seen to end
+		}
+	}
+	gone, _, err = c.cfg.Nodes.Remove(ctx, p.Name, nodeName(p.Spec.Borrow, p.Name), force)
+	if err != nil || !gone {
+		return false, err
+	}
+	if l != nil && !force {
+		if err := l.request(ctx, nil); err != nil {
+			c.cfg.Log.Warn("namespaces not handed back", zap.String("peer", p.Name), zap.Error(err))
+		}
+	}
+	c.closeLink(p.Name)
+	return true, nil
+}
+
+func (c *Controller) addFinalizers(ctx context.Context, p *v1alpha1.Peering, borrows, shares bool) (bool, error) {
+	wanted := slices.Clone(p.Finalizers)
+	if borrows && !slices.Contains(wanted, finalizerConsumer) {
+		wanted = append(wanted, finalizerConsumer)
+	}
+	if shares && !slices.Contains(wanted, finalizerProvider) {
+		wanted = append(wanted, finalizerProvider)
+	}
+	if len(wanted) == len(p.Finalizers) {
+		return false, nil
+	}
+	return true, c.setFinalizers(ctx, p, wanted)
+}
+
+func (c *Controller) dropFinalizer(ctx context.Context, p *v1alpha1.Peering, name string) error {
+	return c.setFinalizers(ctx, p, slices.DeleteFunc(slices.Clone(p.Finalizers), func(f string) bool { return f == name }))
+}
+
+func (c *Controller) setFinalizers(ctx context.Context, p *v1alpha1.Peering, finalizers []string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"finalizers": finalizers, "resourceVersion": p.ResourceVersion,
+	}})
+	if err != nil {
+		return err
+	}
+	_, err = c.client.Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: v1alpha1.FieldManager})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("set finalizers of Peering %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// writeStatus writes the status if it differs, as a merge patch of the difference.
+func (c *Controller) writeStatus(ctx context.Context, p *v1alpha1.Peering, status *v1alpha1.PeeringStatus) error {
+	if apiequality.Semantic.DeepEqual(&p.Status, status) {
+		return nil
+	}
+	before, err := json.Marshal(v1alpha1.Peering{Status: p.Status})
+	if err != nil {
+		return err
+	}
+	after, err := json.Marshal(v1alpha1.Peering{Status: *status})
+	if err != nil {
+		return err
+	}
+	patch, err := jsonpatch.CreateMergePatch(before, after)
+	if err != nil || reflect.DeepEqual(patch, []byte("{}")) {
+		return err
+	}
+	_, err = c.client.Patch(ctx, p.Name, types.MergePatchType, patch,
+		metav1.PatchOptions{FieldManager: v1alpha1.FieldManager}, "status")
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("write status of Peering %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// followOffers looks at the offers again when the cluster's nodes or pods changed, at most once per offerEvery.
+func (c *Controller) followOffers(ctx context.Context) {
+	ticker := time.NewTicker(offerEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if c.caches.ledger.takeChanged() {
+				c.wakeProviders()
+			}
+		}
+	}
+}
+
+// wakeProviders looks again at every Peering that shares.
+func (c *Controller) wakeProviders() {
+	for _, p := range c.peerings.List() {
+		if p.Spec.Share != nil {
+			c.Wake(p.Name)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package peering
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+// VirtualNodes shows peers as nodes of this cluster. Package provider does it; this package only says what is wanted.
+type VirtualNodes interface {
+	// Ensure hands over the whole wanted state of one peer's node. Idempotent, does not block on the peer.
+	Ensure(Node)
+	// State says what is really there; false when the node was never ensured in this process.
+	State(peer string) (NodeState, bool)
+	// Remove does one round of taking a node away and says whether it is gone; force does not wait for the peer.
+	Remove(ctx context.Context, peer, nodeName string, force bool) (gone bool, left int, err error)
+}
+
+// Node is the wanted state of one virtual node. Plain values and a client that works; maps belong to the receiver.
+type Node struct {
+	Peer, NodeName, ClusterID string
+	Labels                    map[string]string
+	Remote                    kubernetes.Interface
+	Version                   string
+	Offer                     corev1.ResourceList
+	Namespaces                map[string]string // local namespace to tenant namespace
+	Lost                      bool
+	Reason, Message           string // when lost
+}
+
+// NodeState is what is really there of a virtual node.
+type NodeState struct {
+	Registered bool
+	Err        error
+	Wanted     []string // local namespaces that need a tenant namespace; nil while not known
+}
+
+// Allowed says whether the pods of a namespace may leave this cluster, and if not, why and what to do. Pure.
+func Allowed(namespace *corev1.Namespace) (allowed bool, refusal string) {
+	if namespace.Labels[v1alpha1.LabelOffload] == v1alpha1.OffloadEnabled {
+		return true, ""
+	}
+	return false, fmt.Sprintf("namespace %s does not allow offloading: kubectl label namespace %s %s=%s",
+		namespace.Name, namespace.Name, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
+}
+
+// wantedNode is the virtual node that a Peering and what its peer says call for.
+func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
+	labels := map[string]string{}
+	for k, v := range s.remote.Status.NodeLabels {
+		labels[k] = v
+	}
+	for k, v := range p.Spec.Borrow.Labels {
+		labels[k] = v
+	}
+	n := Node{
+		Peer: p.Name, NodeName: nodeName(p.Spec.Borrow, p.Name), ClusterID: p.Spec.ClusterID,
+		Labels: labels, Remote: l.client, Version: s.version, Offer: s.remote.Status.Offer,
+		Namespaces: map[string]string{}, Lost: s.lost,
+	}
+	if tenant := s.remote.Status.Tenant; tenant != nil {
+		for _, ns := range tenant.Namespaces {
+			n.Namespaces[ns.Name] = ns.RemoteName
+		}
+	}
+	if s.lost {
+		n.Reason, n.Message = "PeerUnreachable", lostMessage(l.endpoint.Server, s.err)
+	}
+	return n
+}
