@@ -1,0 +1,217 @@
+// Command app is the one program in the lab's test image. Its first argument says what it does:
+//
+//	serve [ADDR]       answers HTTP on ADDR (:8080) with one "key: value" line per fact about the pod; /healthz answers ok, /exit?code=N ends
+//	sleep [DURATION]   sleeps, for ever without DURATION; ends at once on SIGTERM
+//	ignore-term        prints a line for each SIGTERM and goes on
+//	exit N             ends with exit code N
+//	crash              prints a line and ends with a panic
+//	log N [EVERY]      prints N numbered lines, one each EVERY (0s), then ends
+//	cat FILE...        prints files
+//	env [NAME...]      prints the environment, or only these variables
+//	get URL            prints what URL answers; ends with 1 if it does not answer 200
+//	resolve NAME       prints the addresses of NAME, one per line
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "app:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get or resolve")
+	}
+	rest := args[1:]
+	switch args[0] {
+	case "serve":
+		return serve(argument(rest, 0, ":8080"))
+	case "sleep":
+		return sleep(argument(rest, 0, ""))
+	case "ignore-term":
+		ignoreTerm()
+	case "exit":
+		code, err := strconv.Atoi(argument(rest, 0, "0"))
+		if err != nil {
+			return fmt.Errorf("exit code: %w", err)
+		}
+		os.Exit(code)
+	case "crash":
+		fmt.Println("about to crash")
+		panic("crashed as told")
+	case "log":
+		return logLines(argument(rest, 0, "10"), argument(rest, 1, "0s"))
+	case "cat":
+		return cat(rest)
+	case "env":
+		printEnv(rest)
+		return nil
+	case "get":
+		return get(argument(rest, 0, ""))
+	case "resolve":
+		return resolve(argument(rest, 0, ""))
+	}
+	return fmt.Errorf("cannot %q", args[0])
+}
+
+func argument(args []string, i int, otherwise string) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return otherwise
+}
+
+func serve(addr string) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, facts(r)) })
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
+		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
+		os.Exit(code)
+	})
+	server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	fmt.Printf("serving on %s\n", addr)
+	if err := server.ListenAndServe(); err != http.ErrServerClosed {
+		return err
+	}
+	fmt.Println("told to end")
+	return nil
+}
+
+// facts are what a test wants to know of the pod that answered; POD, NODE and NAMESPACE come from the downward API.
+func facts(r *http.Request) string {
+	host, _ := os.Hostname()
+	var b strings.Builder
+	for _, name := range []string{"POD", "NODE", "NAMESPACE"} {
+		if v := os.Getenv(name); v != "" {
+			fmt.Fprintf(&b, "%s: %s\n", strings.ToLower(name), v)
+		}
+	}
+	fmt.Fprintf(&b, "hostname: %s\naddresses: %s\nclient: %s\n", host, strings.Join(addresses(), " "), r.RemoteAddr)
+	for _, name := range r.URL.Query()["env"] {
+		fmt.Fprintf(&b, "env %s: %s\n", name, os.Getenv(name))
+	}
+	return b.String()
+}
+
+func addresses() []string {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			out = append(out, n.IP.String())
+		}
+	}
+	return out
+}
+
+func sleep(duration string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if duration != "" {
+		d, err := time.ParseDuration(duration)
+		if err != nil {
+			return fmt.Errorf("how long to sleep: %w", err)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func ignoreTerm() {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM)
+	fmt.Println("ignoring SIGTERM")
+	for range signals {
+		fmt.Println("got SIGTERM, going on")
+	}
+}
+
+func logLines(count, every string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return fmt.Errorf("number of lines: %w", err)
+	}
+	pause, err := time.ParseDuration(every)
+	if err != nil {
+		return fmt.Errorf("time between lines: %w", err)
+	}
+	for i := 1; i <= n; i++ {
+		fmt.Println("line", i)
+		time.Sleep(pause)
+	}
+	return nil
+}
+
+func cat(files []string) error {
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		_, _ = os.Stdout.Write(data)
+	}
+	return nil
+}
+
+func printEnv(names []string) {
+	if len(names) > 0 {
+		for _, name := range names {
+			fmt.Printf("%s=%s\n", name, os.Getenv(name))
+		}
+		return
+	}
+	all := os.Environ()
+	sort.Strings(all)
+	fmt.Println(strings.Join(all, "\n"))
+}
+
+func get(url string) error {
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(os.Stdout, resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	return nil
+}
+
+func resolve(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupHost(ctx, name)
+	if err != nil {
+		return err
+	}
+	fmt.Println(strings.Join(found, "\n"))
+	return nil
+}
