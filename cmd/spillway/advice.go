@@ -38,7 +38,7 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 func adviseUnreachable(server string) string {
 	advice := fmt.Sprintf("Check that the peer runs and that spillwayd of this cluster can reach %s; ", server)
 	if onlyHere(server) {
-		return advice + "that address means every machine itself, so give one that pods can use: spillway peer --remote-server https://ADDRESS:PORT"
+		return advice + "in a pod that loopback address means the pod itself, so give one that pods can use: spillway peer --remote-server https://ADDRESS:PORT"
 	}
 	return advice + "if its pods need another address, run `spillway peer` again with --remote-server."
 }

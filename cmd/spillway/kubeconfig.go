@@ -79,7 +79,7 @@ func loadKubeconfig(path string) (*clientcmdapi.Config, error) {
 	case err != nil:
 		return nil, problemf("Repair the file, or name another.", "the kubeconfig %s cannot be read: %s", looked, err)
 	case len(raw.Contexts) == 0:
-		return nil, problemf("Name a kubeconfig that has contexts.", "the kubeconfig %s has no contexts", looked)
+		return nil, problemf("Name one that has contexts with --kubeconfig.", "there is no kubeconfig with contexts at %s", looked)
 	}
 	return raw, nil
 }

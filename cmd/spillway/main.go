@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit codes.
@@ -43,7 +44,7 @@ func run(ctx context.Context, args []string, term terminal) int {
 	root.SetArgs(args[1:])
 	root.SetOut(term.out)
 	root.SetErr(term.err)
-	cmd, err := root.ExecuteContextC(ctx)
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -53,7 +54,6 @@ func run(ctx context.Context, args []string, term terminal) int {
 	if errors.As(err, &failed) {
 		return exitFailed
 	}
-	fmt.Fprintf(term.err, "See '%s --help'.\n", cmd.CommandPath())
 	return exitUsage
 }
 
@@ -98,10 +98,25 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
 	}
 	if strings.HasPrefix(filepath.Base(program), "kubectl-") {
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl spillway"}
-		root.Example = strings.ReplaceAll(root.Example, "  spillway ", "  kubectl spillway ")
 	}
+	root.SetFlagErrorFunc(explainFlag)
 	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), versionCommand(term))
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Example = strings.ReplaceAll(cmd.Example, "  spillway ", "  "+root.DisplayName()+" ")
+	}
 	return root
+}
+
+// explainFlag turns what is wrong with a flag into a sentence.
+func explainFlag(cmd *cobra.Command, err error) error {
+	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+		return noArguments(cmd, cmd.Flags().Args())
+	}
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) && value.GetFlag().Value.Type() == "duration" {
+		return usagef("Write it like 90s or 2m.", "--%s %q is not a time", value.GetFlag().Name, value.GetValue())
+	}
+	return usagef(fmt.Sprintf("'%s --help' lists the flags.", cmd.CommandPath()), "%s", err)
 }
 
 // noArguments refuses positional arguments with a sentence.

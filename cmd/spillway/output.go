@@ -31,7 +31,7 @@ func checkFormat(format string, known ...string) error {
 	if format == "" || slices.Contains(known, format) {
 		return nil
 	}
-	return usagef("Use "+strings.Join(known, " or ")+".", "--output %q is not known", format)
+	return usagef("Use "+strings.Join(known, ", ")+".", "--output %q is not known", format)
 }
 
 // printObject writes value as JSON or YAML.
