@@ -30,8 +30,8 @@ const (
 	// AnnotationOriginNamespace is on every twin: the namespace of the local object.
 	AnnotationOriginNamespace = "spillway.dev/origin-namespace"
 
-	// AnnotationImages is on every twin of a pod: a hash of the images the local pod asked for when they were last
-	// written. As long as it is the local pod's, images are not compared: a provider whose admission rewrites images (a
+	// AnnotationImages is on every twin of a pod: a hash of each image that the local pod asked for when it was last
+	// written. As long as it is the local pod's, that image is not compared: a provider whose admission rewrites images (a
 	// registry mirror) would otherwise be written to for ever.
 	AnnotationImages = "spillway.dev/origin-images"
 

@@ -84,10 +84,8 @@ func podDrift(local, twin *corev1.Pod, env Env) object {
 		labels = set(labels, LabelNode, env.NodeName)
 	}
 	spec := specDrift(&local.Spec, &twin.Spec)
-	if images := imagesHash(&local.Spec); twin.Annotations[AnnotationImages] != images {
-		if imageDrift(&local.Spec, &twin.Spec, &spec) {
-			annotations = set(annotations, AnnotationImages, images)
-		}
+	if images := imageDrift(local, twin, &spec); images != "" {
+		annotations = set(annotations, AnnotationImages, images)
 	}
 
 	var meta, patch object
@@ -173,29 +171,51 @@ func specDrift(local, twin *corev1.PodSpec) object {
 	return spec
 }
 
-// imageDrift adds to the patch the images that differ and says whether there are any.
-func imageDrift(local, twin *corev1.PodSpec, patch *object) bool {
-	found := false
-	for _, list := range [...]struct {
-		field      string
-		want, have []corev1.Container
-	}{
-		{"containers", local.Containers, twin.Containers},
-		{"initContainers", local.InitContainers, twin.InitContainers},
-	} {
-		var changed []object
-		for i := range list.want {
-			want := &list.want[i]
-			if have := byName(list.have, i, want.Name); have != nil && have.Image != want.Image {
-				changed = append(changed, object{"name": want.Name, "image": want.Image})
-			}
-		}
-		if changed != nil {
-			*patch = set(*patch, list.field, changed)
-			found = true
+// imageDrift adds to the patch of the spec the images that home has changed since they were last written. It returns the
+// AnnotationImages to write with them, "" if there are none.
+func imageDrift(local, twin *corev1.Pod, spec *object) string {
+	inits := otherImages(local.Spec.InitContainers, twin.Spec.InitContainers)
+	mains := otherImages(local.Spec.Containers, twin.Spec.Containers)
+	if inits == nil && mains == nil {
+		return ""
+	}
+	hashes := imageHashes(&local.Spec)
+	now, then := strings.Split(hashes, "-"), strings.Split(twin.Annotations[AnnotationImages], "-")
+	changed := func(i int) bool { return len(now) != len(then) || now[i] != then[i] }
+	var initPatch, mainPatch []object
+	for _, i := range inits {
+		if changed(i) {
+			initPatch = append(initPatch, imagePatch(&local.Spec.InitContainers[i]))
 		}
 	}
-	return found
+	for _, i := range mains {
+		if changed(len(local.Spec.InitContainers) + i) {
+			mainPatch = append(mainPatch, imagePatch(&local.Spec.Containers[i]))
+		}
+	}
+	if initPatch == nil && mainPatch == nil {
+		return ""
+	}
+	if initPatch != nil {
+		*spec = set(*spec, "initContainers", initPatch)
+	}
+	if mainPatch != nil {
+		*spec = set(*spec, "containers", mainPatch)
+	}
+	return hashes
+}
+
+func imagePatch(c *corev1.Container) object { return object{"name": c.Name, "image": c.Image} }
+
+// otherImages returns the indexes in want of the containers that have another image in have.
+func otherImages(want, have []corev1.Container) []int {
+	var list []int
+	for i := range want {
+		if c := byName(have, i, want[i].Name); c != nil && c.Image != want[i].Image {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 // byName returns the container with the name; guess is where it should be, but the provider's admission may have added

@@ -23,7 +23,7 @@ func Twin(local *corev1.Pod, env Env) *corev1.Pod {
 		Spec:       *twinSpec(local),
 	}
 	twin.Labels[LabelNode] = env.NodeName
-	twin.Annotations[AnnotationImages] = imagesHash(&local.Spec)
+	twin.Annotations[AnnotationImages] = imageHashes(&local.Spec)
 	return twin
 }
 
@@ -116,15 +116,23 @@ func eachContainer(spec *corev1.PodSpec, f func(*corev1.Container)) {
 	}
 }
 
-// imagesHash returns the value of AnnotationImages for a local pod.
-func imagesHash(spec *corev1.PodSpec) string {
-	hash := fnv.New64a()
-	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+// imageHashes returns the value of AnnotationImages for a local pod: a hash for each container, init containers first. Their
+// order never changes.
+func imageHashes(spec *corev1.PodSpec) string {
+	hashes := make([]byte, 0, 14*(len(spec.InitContainers)+len(spec.Containers)))
+	for _, list := range [...][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range list {
-			for _, s := range [...]string{list[i].Name, "=", list[i].Image, "\n"} {
-				_, _ = io.WriteString(hash, s) // a hash never fails
+			if len(hashes) > 0 {
+				hashes = append(hashes, '-')
 			}
+			hashes = strconv.AppendUint(hashes, hashOf(list[i].Image), 36)
 		}
 	}
-	return strconv.FormatUint(hash.Sum64(), 36)
+	return string(hashes)
+}
+
+func hashOf(s string) uint64 {
+	hash := fnv.New64a()
+	_, _ = io.WriteString(hash, s) // a hash never fails
+	return hash.Sum64()
 }

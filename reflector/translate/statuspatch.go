@@ -110,21 +110,30 @@ func structDrift[T any](p object, key string, have, want *T) (object, error) {
 	if equality.Semantic.DeepEqual(have, want) {
 		return p, nil
 	}
-	if want == nil {
-		return set(p, key, nil), nil
-	}
-	text, err := json.Marshal(want)
+	old, err := fieldsOf(have)
 	if err != nil {
 		return nil, err
 	}
-	var fields object
-	if err := json.Unmarshal(text, &fields); err != nil {
+	fields, err := fieldsOf(want)
+	if err != nil {
 		return nil, err
 	}
-	if len(fields) == 0 && have == nil {
-		return set(p, key, object{}), nil
+	if fields == nil {
+		return set(p, key, nil), nil
 	}
-	return set(p, key, set(fields, "$patch", "replace")), nil
+	if len(old) > 0 { // the directive would be taken for a deletion where there is nothing to replace
+		fields["$patch"] = "replace"
+	}
+	return set(p, key, fields), nil
+}
+
+// fieldsOf returns a value as JSON has it, nil for null.
+func fieldsOf(value any) (fields object, err error) {
+	text, err := json.Marshal(value)
+	if err == nil {
+		err = json.Unmarshal(text, &fields)
+	}
+	return fields, err
 }
 
 // conditionsDrift returns the patch of conditions, which are merged by type.

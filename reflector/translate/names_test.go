@@ -1,0 +1,25 @@
+package translate
+
+import (
+	"testing"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+func TestNames_AreThoseOfTheAPI(t *testing.T) {
+	for ours, api := range map[string]string{
+		LabelOrigin:               v1alpha1.LabelOrigin,
+		LabelNode:                 v1alpha1.LabelNode,
+		LabelPeer:                 v1alpha1.LabelPeer,
+		AnnotationOriginUID:       v1alpha1.AnnotationOriginUID,
+		AnnotationOriginNamespace: v1alpha1.AnnotationOriginNamespace,
+		FieldManager:              v1alpha1.FieldManager,
+	} {
+		if ours != api {
+			t.Errorf("%q is %q in peering/v1alpha1", ours, api)
+		}
+	}
+	if TaintVirtualNode != v1alpha1.TaintVirtualNode {
+		t.Errorf("taint %q is %q in peering/v1alpha1", TaintVirtualNode, v1alpha1.TaintVirtualNode)
+	}
+}
