@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -45,10 +47,28 @@ func Preflight() []string {
 			missing = append(missing, fmt.Sprintf("real nodes need the program %s: apt-get install %s", p.program, p.name))
 		}
 	}
-	if groups, err := hierarchies(""); err != nil || len(groups) == 0 {
+	groups, err := hierarchies("")
+	switch {
+	case err != nil || len(groups) == 0:
 		missing = append(missing, "real nodes need cgroups mounted below /sys/fs/cgroup: mount them, or use simulated nodes")
+	case len(groups) == 1 && groups[0].Options == "":
+		enabled, _ := os.ReadFile(filepath.Join(groups[0].Mount, "cgroup.subtree_control"))
+		for _, c := range lackingControllers(string(enabled)) {
+			missing = append(missing, fmt.Sprintf("real nodes need the cgroup controller %s: echo +%[1]s > %s/cgroup.subtree_control", c, groups[0].Mount))
+		}
 	}
 	return missing
+}
+
+// lackingControllers are those that kubelet insists on and a v2 hierarchy does not hand down.
+func lackingControllers(enabled string) []string {
+	var lacking []string
+	for _, c := range []string{"cpu", "cpuset", "memory", "pids"} {
+		if !slices.Contains(strings.Fields(enabled), c) {
+			lacking = append(lacking, c)
+		}
+	}
+	return lacking
 }
 
 // inSbin: a user's PATH often lacks the directories that the nodes' PATH has.

@@ -2,6 +2,7 @@ package realnode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -190,27 +191,38 @@ func onRealNodes() *corev1.Affinity {
 	}}
 }
 
-// waitReady waits until the planned nodes are Ready and a DNS pod is.
-func waitReady(ctx context.Context, client kubernetes.Interface, plan ClusterPlan) error {
-	return retry(ctx, func() error {
+// waitReady waits until the planned nodes are Ready and a DNS pod is. It gives up when one of them is no longer alive.
+func waitReady(ctx context.Context, client kubernetes.Interface, plan ClusterPlan, alive func(node string) error) error {
+	var dead error
+	err := retry(ctx, func() error {
 		for _, n := range plan.Nodes {
-			node, err := client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
-			if err != nil {
-				return fmt.Errorf("get node %s: %w", n.Name, err)
-			}
-			if reason := notReady(node); reason != "" {
-				return fmt.Errorf("node %s is not Ready: %s", n.Name, reason)
+			if dead = alive(n.Name); dead != nil {
+				return nil
 			}
 		}
-		d, err := client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, dnsName, metav1.GetOptions{})
-		if err != nil {
-			return fmt.Errorf("get deployment %s: %w", dnsName, err)
-		}
-		if d.Status.AvailableReplicas == 0 {
-			return fmt.Errorf("deployment %s has no available pod: see kubectl -n %s describe pods", dnsName, metav1.NamespaceSystem)
-		}
-		return nil
+		return ready(ctx, client, plan)
 	})
+	return errors.Join(dead, err)
+}
+
+func ready(ctx context.Context, client kubernetes.Interface, plan ClusterPlan) error {
+	for _, n := range plan.Nodes {
+		node, err := client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("get node %s: %w", n.Name, err)
+		}
+		if reason := notReady(node); reason != "" {
+			return fmt.Errorf("node %s is not Ready: %s (its logs are in node-%[1]s/log)", n.Name, reason)
+		}
+	}
+	d, err := client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, dnsName, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("get deployment %s: %w", dnsName, err)
+	}
+	if d.Status.AvailableReplicas == 0 {
+		return fmt.Errorf("deployment %s has no available pod: see kubectl -n %s describe pods", dnsName, metav1.NamespaceSystem)
+	}
+	return nil
 }
 
 // notReady says why a node cannot run pods, or nothing.

@@ -152,10 +152,16 @@ func stamp(paths map[string]string, names ...string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)[:8]), nil
 }
 
+// ownPackage is the folder of this package's programs.
+const ownPackage = "github.com/spillway-dev/spillway/e2e/lab/realnode/"
+
 // buildOwn builds the programs of this package's folders; the go command knows when there is nothing to do. One directory per
 // checkout, since two may differ.
 func (t Tools) buildOwn(ctx context.Context) (string, error) {
-	source := sourceDir()
+	source, err := sourceDir()
+	if err != nil {
+		return "", err
+	}
 	dir := filepath.Join(t.Cache, fmt.Sprintf("own-%08x", hash(source)))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make directory for programs: %w", err)
@@ -166,19 +172,26 @@ func (t Tools) buildOwn(ctx context.Context) (string, error) {
 	}
 	defer unlock()
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", dir+"/",
-		"./nodeinit", "./noseccomp", "./images/app", "./images/pause")
+		ownPackage+"nodeinit", ownPackage+"noseccomp", ownPackage+"images/app", ownPackage+"images/pause")
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the programs of real nodes in %s: %w\n%s", source, err, out)
+		return "", fmt.Errorf("build the programs of real nodes in %s (they are built from a checkout of Spillway): %w\n%s", source, err, out)
 	}
 	return dir, nil
 }
 
-// sourceDir is this package's folder in the checkout the program was built from.
-func sourceDir() string {
+// sourceDir is a directory of the checkout: this package's own folder, or the working directory where the compiler kept no paths.
+func sourceDir() (string, error) {
 	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(file)
+	if _, err := os.Stat(file); err == nil && filepath.IsAbs(file) {
+		return filepath.Dir(file), nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the checkout: %w", err)
+	}
+	return dir, nil
 }
 
 // lockFile waits for an exclusive lock on the file, which it makes if it is missing.

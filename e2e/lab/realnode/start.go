@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
@@ -179,11 +180,26 @@ func (s *starting) cluster(ctx context.Context, i int, plane ControlPlane) error
 		}
 	}
 	s.progress("cluster %s: %d real nodes joining", c.Name, len(nodes))
-	if err := waitReady(ctx, client, s.plan.Clusters[i]); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	if err := waitReady(ctx, client, s.plan.Clusters[i], s.alive); err != nil {
 		return fmt.Errorf("cluster %s: %w", c.Name, err)
 	}
 	s.progress("cluster %s: %d real nodes ready, DNS answers", c.Name, len(nodes))
 	return nil
+}
+
+// readyWithin is ten times what joining takes on two busy cores.
+const readyWithin = 2 * time.Minute
+
+// alive gives the reason why a node has died.
+func (s *starting) alive(node string) error {
+	dir := nodeDir(s.cfg.Dir, node)
+	pid, err := initOf(dir)
+	if err == nil && pid == 0 {
+		err = fmt.Errorf("node %s has ended: %s", node, lastLines(filepath.Join(dir, "log", "init.log")))
+	}
+	return err
 }
 
 func closeAll(nodes []*starter) {

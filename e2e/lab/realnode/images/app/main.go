@@ -8,12 +8,15 @@
 //	log N [EVERY]      prints N numbered lines, one each EVERY (0s), then ends
 //	cat FILE...        prints files
 //	env [NAME...]      prints the environment, or only these variables
-//	get URL            prints what URL answers; ends with 1 if it does not answer 200
+//	get URL            prints what URL answers; ends with 1 if it does not answer 200. To the own API server it goes as the pod's
+//	                   service account
 //	resolve NAME       prints the addresses of NAME, one per line
 package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -192,8 +195,17 @@ func printEnv(names []string) {
 }
 
 func get(url string) error {
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
 	client := http.Client{Timeout: 5 * time.Second}
-	resp, err := client.Get(url)
+	if strings.HasPrefix(request.URL.Hostname(), "kubernetes.default") {
+		if err := useServiceAccount(&client, request); err != nil {
+			return err
+		}
+	}
+	resp, err := client.Do(request)
 	if err != nil {
 		return err
 	}
@@ -202,6 +214,23 @@ func get(url string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answered %s", url, resp.Status)
 	}
+	return nil
+}
+
+func useServiceAccount(client *http.Client, request *http.Request) error {
+	const dir = "/var/run/secrets/kubernetes.io/serviceaccount/"
+	token, err := os.ReadFile(dir + "token")
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(dir + "ca.crt")
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	request.Header.Set("Authorization", "Bearer "+string(token))
 	return nil
 }
 
