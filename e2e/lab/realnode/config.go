@@ -96,7 +96,7 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 `, n.Addr, inNode("pki/ca.crt"), c.DNS, clusterDomain, criSocket, maxPods, n.PodCIDR, inNode("pki/serving.crt"), inNode("pki/serving.key"))
 }
 
-// proxyConfig: conntrack limits stay as they are, they belong to the machine.
+// proxyConfig: conntrack limits stay as they are, they belong to the machine. Endpoints are followed within 0.1 s instead of 1 s.
 func proxyConfig(c ClusterPlan, n NodePlan) string {
 	return fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -107,6 +107,7 @@ healthzBindAddress: 127.0.0.1:10256
 hostnameOverride: %s
 metricsBindAddress: 127.0.0.1:10249
 mode: nftables
+nftables: {minSyncPeriod: 100ms}
 oomScoreAdj: 0
 `, inNode("proxy.kubeconfig"), c.PodCIDR, n.Name)
 }
