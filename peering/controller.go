@@ -65,6 +65,7 @@ type Controller struct {
 	provider sync.Once        // starts caches
 	wg       sync.WaitGroup   // caches and the offer ticker
 	links    map[string]*link // by name of the Peering; belongs to the worker
+	last     map[string]Node  // by name of the Peering; as handed over last; belongs to the worker
 }
 
 // New returns a Controller that does nothing before Run.
@@ -74,7 +75,7 @@ func New(cfg Config) (*Controller, error) {
 		return nil, err
 	}
 	c := &Controller{
-		cfg: cfg, client: peerings, links: map[string]*link{},
+		cfg: cfg, client: peerings, links: map[string]*link{}, last: map[string]Node{},
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 10*time.Second)),
 	}
@@ -211,19 +212,44 @@ func (c *Controller) borrow(ctx context.Context, p *v1alpha1.Peering, status *v1
 	if seen.link.remote != nil && wrongCluster(*seen) {
 		return
 	}
-	if hasOffer(seen.link.remote) && seen.link.answered {
-		c.cfg.Nodes.Ensure(wantedNode(p, l, seen.link))
+	if err := c.ensureNode(ctx, p, l, seen.link); err != nil {
+		seen.linkErr = err
 	}
 	seen.node, seen.hasNode = c.cfg.Nodes.State(p.Name)
 	if seen.hasNode {
 		status.Nodes = []v1alpha1.VirtualNode{{Name: nodeName(p.Spec.Borrow, p.Name)}}
 	}
-	if seen.node.Wanted != nil && !seen.link.lost {
+	if seen.node.Wanted != nil && seen.link.answered && seen.link.err == nil {
 		if err := l.request(ctx, seen.node.Wanted); err != nil {
 			c.cfg.Log.Warn("namespaces not asked for", zap.String("peer", p.Name), zap.Error(err))
 			c.queue.AddAfter(p.Name, time.Second)
 		}
 	}
+}
+
+// ensureNode hands over the virtual node as the peer's word, or the last known, calls for it.
+func (c *Controller) ensureNode(ctx context.Context, p *v1alpha1.Peering, l *link, s linkState) error {
+	last, known := c.last[p.Name]
+	switch {
+	case hasOffer(s.remote) && s.answered:
+		last = wantedNode(p, l, s)
+	case known && s.answered && l.peering.HasSynced():
+		last.Lost, last.Reason, last.Message = true, v1alpha1.ReasonNoOffer, "the provider no longer offers anything"
+	case !known && s.lost && len(p.Status.Nodes) > 0:
+		node, err := c.cfg.Client.CoreV1().Nodes().Get(ctx, nodeName(p.Spec.Borrow, p.Name), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the virtual node of peer %s: %w", p.Name, err)
+		}
+		last = lastKnown(p, l, node, s)
+	default:
+		return nil
+	}
+	c.last[p.Name] = last
+	c.cfg.Nodes.Ensure(last)
+	return nil
 }
 
 // ensureLink returns the link of a Peering, made anew when the Peering means another.
@@ -307,6 +333,7 @@ func (c *Controller) removeNode(ctx context.Context, p *v1alpha1.Peering) (gone 
 		}
 	}
 	c.closeLink(p.Name)
+	delete(c.last, p.Name)
 	return true, nil
 }
 

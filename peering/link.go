@@ -251,8 +251,11 @@ func (l *link) unusable(now time.Time) bool {
 	return s.lost || silent || apierrors.IsUnauthorized(s.err) || apierrors.IsForbidden(s.err)
 }
 
-// request asks the peer for tenant namespaces: exactly these. It writes only what differs from what was asked before.
+// request asks the peer for tenant namespaces: exactly these. It writes only what differs from what was asked before,
+// and waits for the peer no longer than a probe does.
 func (l *link) request(ctx context.Context, wanted []string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	l.mu.Lock()
 	before := l.requested
 	l.mu.Unlock()

@@ -48,6 +48,16 @@ func Allowed(namespace *corev1.Namespace) (allowed bool, refusal string) {
 		namespace.Name, namespace.Name, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
 }
 
+// lastKnown is the virtual node as an earlier process left it, for a peer that has not answered this one: the node is
+// kept, with its pods, and says that the peer is lost.
+func lastKnown(p *v1alpha1.Peering, l *link, node *corev1.Node, s linkState) Node {
+	return Node{
+		Peer: p.Name, NodeName: node.Name, ClusterID: p.Spec.ClusterID, Labels: node.Labels, Remote: l.client,
+		Version: node.Status.NodeInfo.KubeletVersion, Offer: node.Status.Allocatable, Namespaces: map[string]string{},
+		Lost: true, Reason: "PeerUnreachable", Message: lostMessage(l.endpoint.Server, s.err),
+	}
+}
+
 // wantedNode is the virtual node that a Peering and what its peer says call for.
 func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
 	labels := map[string]string{}

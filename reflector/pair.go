@@ -150,6 +150,7 @@ func (p *Pair) SetLost(lost bool) {
 		k := p.podKey(pod.Namespace, pod.Name)
 		p.home.queue.Forget(k)
 		p.home.queue.Add(k)
+		p.enqueueReferences(pod)
 	}
 	for _, s := range p.readySpaces() {
 		s.enqueueAll()
@@ -231,6 +232,7 @@ func (p *Pair) podKey(namespace, name string) key {
 func (p *Pair) enqueueNamespace(namespace string) {
 	for _, pod := range p.local.Index(cache.NamespaceIndex, namespace) {
 		p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
+		p.enqueueReferences(pod)
 	}
 	if s := p.space(namespace); s != nil {
 		s.enqueueAll()

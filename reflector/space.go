@@ -30,13 +30,8 @@ func newSpace(p *Pair, local, remote string) *space {
 	ours := func(o *metav1.ListOptions) {
 		o.LabelSelector = labels.Set{translate.LabelOrigin: p.home.cfg.Origin}.String()
 	}
-	twins := func(o *metav1.ListOptions) {
-		o.LabelSelector = labels.Set{
-			translate.LabelOrigin: p.home.cfg.Origin, translate.LabelNode: p.cfg.Node,
-		}.String()
-	}
 	s.twins = live.New(live.Options[*corev1.Pod]{
-		Name: "twins in " + remote, ListWatch: live.ListWatch(client, core.Pods(remote), twins),
+		Name: "twins in " + remote, ListWatch: live.ListWatch(client, core.Pods(remote), ours),
 		Trim: translate.TrimTwin, Changed: s.twinChanged,
 	})
 	s.configMaps = live.New(live.Options[*corev1.ConfigMap]{

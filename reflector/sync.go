@@ -78,7 +78,12 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 
 // planWithoutSpace: the tenant namespace is not known yet, so nothing is decided but what needs no peer.
 func (p *Pair) planWithoutSpace(ctx context.Context, local *corev1.Pod) error {
-	if local == nil || local.DeletionTimestamp != nil || terminal(local) || started(local) {
+	switch {
+	case local == nil || local.DeletionTimestamp != nil || terminal(local):
+		return nil
+	case p.lost.Load():
+		return p.do(ctx, nil, local, nil, planLost(local))
+	case started(local):
 		return nil
 	}
 	if why := p.refusal(local); why != "" {
@@ -162,7 +167,7 @@ func (p *Pair) adopt(ctx context.Context, local, twin *corev1.Pod) error {
 		return err
 	case have.Labels[translate.LabelOrigin] != p.home.cfg.Origin:
 		return errForeign
-	case originUID(have) != local.UID || have.Labels[translate.LabelNode] != p.cfg.Node:
+	case originUID(have) != local.UID:
 		return fmt.Errorf("the twin of an earlier pod, uid %s, is still there", originUID(have))
 	}
 	return nil
@@ -268,5 +273,5 @@ func (p *Pair) localExists(ctx context.Context, namespace, name string, uid type
 	if err != nil {
 		return false, fmt.Errorf("get pod %s/%s: %w", namespace, name, err)
 	}
-	return local.UID == uid && local.Spec.NodeName == p.cfg.Node, nil
+	return local.UID == uid, nil
 }

@@ -98,10 +98,19 @@ func runController(ctx context.Context, o controllerOptions) error {
 		return err
 	}
 	log = log.With(zap.String("cluster", clusterID))
-	return lead(ctx, client, o.identity, log, func(ctx context.Context) error {
-		return serve(ctx, config, client, clusterID, log)
-	})
+	for {
+		err := lead(ctx, client, o.identity, log, func(ctx context.Context) error {
+			return serve(ctx, config, client, clusterID, log)
+		})
+		if !errors.Is(err, errLeaseLost) {
+			return err
+		}
+		log.Warn("standing by", zap.Error(err)) // everything has been stopped: a new term starts clean
+	}
 }
+
+// errLeaseLost: another replica leads, or this cluster's API server did not answer for renewDeadline.
+var errLeaseLost = errors.New("lost the Lease")
 
 // restConfig reaches the cluster to work for, without a rate limit: the loops pace themselves.
 func restConfig(o controllerOptions) (*rest.Config, error) {
@@ -130,7 +139,7 @@ func ensureSystemNamespace(ctx context.Context, client kubernetes.Interface) err
 	return nil
 }
 
-// lead runs work while this replica holds the Lease. Losing it ends the process: the next one starts clean.
+// lead runs work while this replica holds the Lease; it returns errLeaseLost when it no longer does and work has ended.
 func lead(ctx context.Context, client kubernetes.Interface, identity string, log *zap.Logger, work func(context.Context) error) error {
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
@@ -171,7 +180,7 @@ func lead(ctx context.Context, client kubernetes.Interface, identity string, log
 	default:
 	}
 	if workErr == nil && parent.Err() == nil {
-		return errors.New("lost the Lease: another replica leads now")
+		return errLeaseLost
 	}
 	return workErr
 }
