@@ -239,7 +239,11 @@ func (c *cache) build(ctx context.Context, g buildGroup) error {
 	}
 	defer os.RemoveAll(out)
 	begun := time.Now()
-	stop := c.report(strings.Join(g.names(), ", "), begun)
+	names := strings.Join(g.names(), ", ")
+	fmt.Fprintf(c.progress, "building %s (once; the first time takes minutes)\n", names)
+	stop := every(15*time.Second, func() {
+		fmt.Fprintf(c.progress, "building %s: %s so far\n", names, time.Since(begun).Round(time.Second))
+	})
 	err = c.run(ctx, work, out, g)
 	stop()
 	if err != nil {
@@ -254,7 +258,7 @@ func (c *cache) build(ctx context.Context, g buildGroup) error {
 			return err
 		}
 	}
-	fmt.Fprintf(c.progress, "built %s in %s\n", strings.Join(g.names(), ", "), time.Since(begun).Round(time.Second))
+	fmt.Fprintf(c.progress, "built %s in %s\n", names, time.Since(begun).Round(time.Second))
 	return nil
 }
 
@@ -303,18 +307,17 @@ func (c *cache) workDir() (string, error) {
 	)
 }
 
-// report says now and every 15 s that a build goes on, until it is stopped.
-func (c *cache) report(names string, begun time.Time) (stop func()) {
-	fmt.Fprintf(c.progress, "building %s (once; the first time takes minutes)\n", names)
+// every calls f again and again until it is stopped.
+func every(d time.Duration, f func()) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		ticker := time.NewTicker(15 * time.Second)
+		ticker := time.NewTicker(d)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-ticker.C:
-				fmt.Fprintf(c.progress, "building %s: %s so far\n", names, time.Since(begun).Round(time.Second))
+				f()
 			case <-done:
 				return
 			}

@@ -22,7 +22,7 @@ type Options struct {
 	// Clusters in order. Empty means DefaultClusters(2).
 	Clusters []ClusterOptions
 	// Progress gets a line per step. Nil means none.
-	Progress io.Writer
+	Progress io.Writer `json:"-"`
 	// Audit makes the API servers write an audit log, so that Requests can
 	// count by client. It costs some CPU: off for benchmarks.
 	Audit bool

@@ -107,8 +107,9 @@ func (r *realNodes) start(ctx context.Context, l *Lab) error {
 	for _, c := range l.clusters {
 		planes = append(planes, c)
 	}
+	r.tools.Progress = l.progress
 	var err error
-	r.nodes, err = realnode.Start(ctx, r.config, r.plan, r.tools, planes, l.progress)
+	r.nodes, err = realnode.Start(ctx, r.config, r.plan, r.tools, planes)
 	if err != nil {
 		return fmt.Errorf("start the real nodes: %w", err)
 	}

@@ -1,0 +1,148 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/template"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+// applier applies YAML to one cluster, server-side.
+type applier struct {
+	client dynamic.Interface
+	mapper *restmapper.DeferredDiscoveryRESTMapper
+}
+
+func newApplier(config *rest.Config) (*applier, error) {
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return &applier{client, restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))}, nil
+}
+
+// Apply creates or updates the objects in the YAML documents, in their order.
+func (c *Cluster) Apply(ctx context.Context, documents []byte) error {
+	a, err := newApplier(c.Config())
+	if err != nil {
+		return err
+	}
+	return a.apply(ctx, documents)
+}
+
+func (a *applier) apply(ctx context.Context, documents []byte) error {
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(documents), 4096)
+	for {
+		var o unstructured.Unstructured
+		err := decoder.Decode(&o.Object)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read YAML: %w", err)
+		}
+		if len(o.Object) == 0 {
+			continue
+		}
+		if err := a.one(ctx, &o); err != nil {
+			return fmt.Errorf("apply %s %s: %w", o.GetKind(), o.GetName(), err)
+		}
+	}
+}
+
+func (a *applier) one(ctx context.Context, o *unstructured.Unstructured) error {
+	mapping, err := a.mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
+	if err != nil {
+		return err
+	}
+	resource := dynamic.ResourceInterface(a.client.Resource(mapping.Resource))
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		resource = a.client.Resource(mapping.Resource).Namespace(o.GetNamespace())
+	}
+	_, err = resource.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: userAgent, Force: true})
+	return err
+}
+
+// waitEstablished waits until all CRDs are served.
+func (a *applier) waitEstablished(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	crds := a.client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	err := poll(ctx, 20*time.Millisecond, func(ctx context.Context) (bool, error) {
+		list, err := crds.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		for i := range list.Items {
+			if !established(&list.Items[i]) {
+				return false, fmt.Errorf("%s is not established", list.Items[i].GetName())
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the CRDs: %w", err)
+	}
+	return nil
+}
+
+func established(crd *unstructured.Unstructured) bool {
+	conditions, _, _ := unstructured.NestedSlice(crd.Object, "status", "conditions")
+	for _, c := range conditions {
+		if m, ok := c.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
+			return true
+		}
+	}
+	return false
+}
+
+// renderTemplate renders one of a chart's templates with its default values.
+// It knows .Values and .Release only, none of Helm's functions: enough for a
+// template that is to be readable.
+func renderTemplate(chart, name string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(chart, "templates", name))
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]any{}
+	if data, err := os.ReadFile(filepath.Join(chart, "values.yaml")); err == nil {
+		if err := sigsyaml.Unmarshal(data, &values); err != nil {
+			return nil, fmt.Errorf("read values.yaml: %w", err)
+		}
+	}
+	t, err := template.New(name).Parse(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read template: %w", err)
+	}
+	var out bytes.Buffer
+	err = t.Execute(&out, map[string]any{
+		"Values":  values,
+		"Release": map[string]string{"Name": "spillway", "Namespace": SpillwayNamespace, "Service": "Helm"},
+		"Chart":   map[string]string{"Name": "spillway"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("render template: %w", err)
+	}
+	return out.Bytes(), nil
+}

@@ -1,0 +1,195 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+const (
+	// Spillwayd is the name of the component that StartSpillway adds to each
+	// cluster, for Component, Kill and Restart.
+	Spillwayd = "spillwayd"
+	// SpillwayNamespace holds its ServiceAccount, of the name Spillwayd.
+	SpillwayNamespace = "spillway-system"
+)
+
+// SpillwayOptions says which Spillway to run.
+type SpillwayOptions struct {
+	// Chart is the folder charts/spillway, with the CRDs and the rights; empty
+	// means that of the checkout this program was built from.
+	Chart string
+	// Binary is a built spillwayd; empty means: build that of the checkout.
+	Binary string
+	// Args follow `controller --kubeconfig FILE --context CLUSTER`.
+	Args []string
+	// Env is added to the environment.
+	Env []string
+}
+
+// withDefaults fills in what comes from the checkout.
+func (o SpillwayOptions) withDefaults(ctx context.Context, l *Lab) (SpillwayOptions, error) {
+	if o.Chart != "" && o.Binary != "" {
+		return o, nil
+	}
+	root, err := checkout()
+	if err != nil {
+		return o, err
+	}
+	if o.Chart == "" {
+		o.Chart = filepath.Join(root, "charts", "spillway")
+	}
+	if o.Binary == "" {
+		o.Binary = filepath.Join(l.dir, "bin", Spillwayd)
+		return o, l.buildSpillwayd(ctx, root, o.Binary)
+	}
+	return o, nil
+}
+
+func (l *Lab) buildSpillwayd(ctx context.Context, root, binary string) error {
+	l.progress("building spillwayd")
+	stop := every(15*time.Second, func() { l.progress("still building spillwayd") })
+	defer stop()
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/spillwayd")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build spillwayd in %s: %w\n%s", root, err, out)
+	}
+	return nil
+}
+
+// checkout is the root of the source tree that this program was built from.
+func checkout() (string, error) {
+	_, file, _, _ := runtime.Caller(0)
+	root := filepath.Join(filepath.Dir(file), "..", "..")
+	if _, err := os.Stat(filepath.Join(root, "charts", "spillway")); err != nil {
+		return "", fmt.Errorf("the checkout that this program was built from is gone (say where the chart and spillwayd are): %w", err)
+	}
+	return root, nil
+}
+
+// StartSpillway installs Spillway's kinds and rights in every cluster and runs
+// one spillwayd for each, with that cluster's own API server reached directly:
+// a cut Link parts clusters, not a cluster from itself. It returns when the
+// processes run; they need not be ready yet.
+func (l *Lab) StartSpillway(ctx context.Context, o SpillwayOptions) error {
+	o, err := o.withDefaults(ctx, l)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, c := range l.clusters {
+		g.Go(func() error {
+			if err := c.startSpillway(ctx, o); err != nil {
+				return fmt.Errorf("start Spillway in cluster %s: %w", c.Name(), err)
+			}
+			l.progress("cluster %s: spillwayd runs", c.Name())
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
+	kubeconfig, err := c.InstallSpillway(ctx, o.Chart)
+	if err != nil {
+		return err
+	}
+	p, err := c.lab.Start(ctx, Process{
+		Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Env: o.Env,
+		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name()}, o.Args...),
+	})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.procs[Spillwayd] = p
+	return nil
+}
+
+// InstallSpillway applies the chart's CRDs and, if it has them, the rights of
+// spillwayd (templates/rbac.yaml). It returns a kubeconfig for spillwayd, whose
+// context is the cluster's name: as its ServiceAccount with these rights, or as
+// administrator when the chart has none.
+func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig string, err error) {
+	a, err := newApplier(c.Config())
+	if err != nil {
+		return "", err
+	}
+	crds, err := filepath.Glob(filepath.Join(chart, "crds", "*.yaml"))
+	if err != nil || len(crds) == 0 {
+		return "", fmt.Errorf("find CRDs in %s: %w", chart, errors.Join(err, os.ErrNotExist))
+	}
+	for _, file := range crds {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("read CRD: %w", err)
+		}
+		if err := a.apply(ctx, data); err != nil {
+			return "", fmt.Errorf("apply %s: %w", filepath.Base(file), err)
+		}
+	}
+	if err := a.waitEstablished(ctx); err != nil {
+		return "", err
+	}
+	if err := a.apply(ctx, []byte(spillwayAccount)); err != nil {
+		return "", err
+	}
+	as := c.admin
+	rbac, err := renderTemplate(chart, "rbac.yaml")
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return "", err
+	default:
+		if err := a.apply(ctx, rbac); err != nil {
+			return "", fmt.Errorf("apply rbac.yaml: %w", err)
+		}
+		if as, err = c.spillwayAccess(ctx); err != nil {
+			return "", err
+		}
+	}
+	as.name = c.Name()
+	path := c.layout.kubeconfig(Spillwayd)
+	return path, writeKubeconfig(path, as)
+}
+
+const spillwayAccount = `apiVersion: v1
+kind: Namespace
+metadata: {name: ` + SpillwayNamespace + `}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: ` + Spillwayd + `, namespace: ` + SpillwayNamespace + `}
+`
+
+// spillwayTokenLife outlasts every lab: in a cluster, the kubelet would renew
+// the token.
+const spillwayTokenLife = 30 * 24 * time.Hour
+
+// spillwayAccess is the way of spillwayd's ServiceAccount into its cluster.
+func (c *Cluster) spillwayAccess(ctx context.Context) (access, error) {
+	client, err := kubernetes.NewForConfig(c.Config())
+	if err != nil {
+		return access{}, err
+	}
+	seconds := int64(spillwayTokenLife / time.Second)
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
+	token, err := client.CoreV1().ServiceAccounts(SpillwayNamespace).CreateToken(ctx, Spillwayd, request, metav1.CreateOptions{})
+	if err != nil {
+		return access{}, fmt.Errorf("request a token for spillwayd: %w", err)
+	}
+	return access{server: c.admin.server, ca: c.admin.ca, token: token.Status.Token}, nil
+}
