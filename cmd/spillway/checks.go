@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -24,6 +25,11 @@ const (
 	// renewals, and the server's clock is known to a second only.
 	leaseSlack = 5 * time.Second
 
+	// A controller whose last sign of life is younger than returnWindow is given returnTimeout to come back: two
+	// periods of its leader election.
+	returnWindow  = 3 * time.Minute
+	returnTimeout = 20 * time.Second
+
 	clusterProperty = "cluster.clusterset.k8s.io" // KEP-2149
 )
 
@@ -39,7 +45,7 @@ func reach(ctx context.Context, c *cluster) error {
 	}
 	if apierrors.IsForbidden(err) {
 		p := problemf("Log in, or use a context whose user the API server knows.",
-			"the API server of %s at %s treats you as a stranger: %s", c.title(), c.server, serverWords(err))
+			"the API server of %s at %s does not even tell you what it serves (403): it takes you for anonymous", c.title(), c.server)
 		p.cause = err
 		return p
 	}
@@ -138,6 +144,9 @@ type right struct {
 
 // String is for people: create peerings.spillway.dev, get secrets in namespace x.
 func (r right) String() string {
+	if r.resource == "namespaces" && r.namespace != "" {
+		return r.verb + " namespace " + r.namespace
+	}
 	text := r.verb + " " + r.resource
 	if r.group != "" {
 		text += "." + r.group
@@ -181,7 +190,7 @@ func checkRights(ctx context.Context, c *cluster, wanted []right) error {
 		return nil
 	}
 	return problemf("Ask an administrator of that cluster for these rights, or use a context that has them.",
-		"you have too few rights in %s; you may not%s\n", c.title(), names)
+		"you have too few rights in %s; you may not%s", c.title(), names)
 }
 
 func lacks(ctx context.Context, c *cluster, r right) (bool, error) {
@@ -195,19 +204,25 @@ func lacks(ctx context.Context, c *cluster, r right) (bool, error) {
 	return !answer.Status.Allowed, nil
 }
 
-// controllerAlive says whether a spillwayd controller works in c, and if not, why one thinks so.
-func controllerAlive(ctx context.Context, c *cluster) (alive bool, why string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+// controllerAlive says whether a spillwayd controller works in c, and if not, why one thinks so. With patience, one
+// that worked a moment ago is waited for: its API server may have been away, or a replica takes over.
+func controllerAlive(ctx context.Context, c *cluster, patience bool) (alive bool, why string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, returnTimeout)
 	defer cancel()
-	lease, err := c.kube.CoordinationV1().Leases(v1alpha1.SystemNamespace).Get(ctx, v1alpha1.ControllerLease, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		lease, err = nil, nil
-	}
-	if err != nil {
+	err = follow(ctx, leasesOf(c), named(v1alpha1.ControllerLease), func(leases map[string]*coordinationv1.Lease) bool {
+		lease := leases[leaseName().String()]
+		alive, why = judgeLease(lease, c.clock.now())
+		return alive || !patience || !mayReturn(lease, c.clock.now())
+	})
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) || why == "" && !alive {
 		return false, "", explain(c, fmt.Sprintf("read the Lease %s", leaseName()), err)
 	}
-	alive, why = judgeLease(lease, c.clock.now())
 	return alive, why, nil
+}
+
+// mayReturn says whether the controller that renewed lease worked so lately that it may be back in a moment.
+func mayReturn(lease *coordinationv1.Lease, now time.Time) bool {
+	return lease != nil && lease.Spec.RenewTime != nil && now.Sub(lease.Spec.RenewTime.Time) < returnWindow
 }
 
 func leaseName() types.NamespacedName {
@@ -238,13 +253,13 @@ func judgeLease(lease *coordinationv1.Lease, now time.Time) (alive bool, why str
 // noController is the problem that no controller works in c.
 func noController(c *cluster, why string) *problem {
 	return problemf(fmt.Sprintf("Start one: helm upgrade --install spillway charts/spillway --kube-context %s --namespace %s --create-namespace "+
-		"(or, outside the cluster: spillwayd controller with its kubeconfig).", c.context, v1alpha1.SystemNamespace),
+		"(or, beside the cluster: spillwayd controller --context %[1]s).", c.context, v1alpha1.SystemNamespace),
 		"no spillwayd controller is running in %s: %s", c.title(), why)
 }
 
 // requireController is nil when a controller works in c.
 func requireController(ctx context.Context, c *cluster) error {
-	alive, why, err := controllerAlive(ctx, c)
+	alive, why, err := controllerAlive(ctx, c, true)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -161,6 +162,21 @@ func nodesOf(c *cluster) source[*corev1.Node] {
 			return pointers(list.Items), list.ResourceVersion, nil
 		},
 		watch: nodes.Watch,
+	}
+}
+
+// leasesOf is about the Leases in Spillway's own namespace.
+func leasesOf(c *cluster) source[*coordinationv1.Lease] {
+	leases := c.kube.CoordinationV1().Leases(v1alpha1.SystemNamespace)
+	return source[*coordinationv1.Lease]{
+		list: func(ctx context.Context, opts metav1.ListOptions) ([]*coordinationv1.Lease, string, error) {
+			list, err := leases.List(ctx, opts)
+			if err != nil {
+				return nil, "", err
+			}
+			return pointers(list.Items), list.ResourceVersion, nil
+		},
+		watch: leases.Watch,
 	}
 }
 

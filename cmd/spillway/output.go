@@ -123,7 +123,7 @@ func (s *steps) failed(name string) { s.end(step{Name: name}) }
 func (s *steps) end(done step) {
 	now := time.Now()
 	took := now.Sub(s.last)
-	s.last, s.shown = now, time.Time{}
+	s.last, s.shown = now, now // a step that is over at once needs no word on how far it is
 	done.Seconds = seconds(took)
 	s.done = append(s.done, done)
 	mark := s.style.good("✓")
@@ -131,7 +131,10 @@ func (s *steps) end(done step) {
 		mark = s.style.bad("✗")
 	}
 	s.clear()
-	fmt.Fprintf(s.w, "%s %-38s %s %s\n", mark, done.Name, done.Result, s.style.dim("("+shortDuration(took)+")"))
+	if done.Result != "" {
+		done.Result += " "
+	}
+	fmt.Fprintf(s.w, "%s %-42s %s%s\n", mark, done.Name, done.Result, s.style.dim("("+shortDuration(took)+")"))
 }
 
 // note says something beside the steps.

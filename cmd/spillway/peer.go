@@ -105,7 +105,7 @@ func (p *peerRun) reach(ctx context.Context) (string, error) {
 
 func (p *peerRun) checkRights(ctx context.Context) (string, error) {
 	common := append(peeringRights("get", "list", "watch", "create", "patch"),
-		right{verb: "get", resource: "namespaces", namespace: metav1.NamespaceSystem}, right{"get", "coordination.k8s.io", "leases", v1alpha1.SystemNamespace})
+		right{verb: "get", resource: "namespaces", namespace: metav1.NamespaceSystem}, right{"list", "coordination.k8s.io", "leases", v1alpha1.SystemNamespace}, right{"watch", "coordination.k8s.io", "leases", v1alpha1.SystemNamespace})
 	// The tenant's namespace is not known before the provider has made it; then only a right to all of them is sure.
 	atProvider := append(common[:len(common):len(common)], right{verb: "get", resource: "secrets"})
 	atConsumer := append(common[:len(common):len(common)], right{verb: "get", resource: "nodes"})
@@ -273,6 +273,10 @@ func (p *peerRun) await(ctx context.Context, c *cluster, peering **v1alpha1.Peer
 }
 
 func (p *peerRun) farewell() {
-	p.steps.headline("Peered in %s. Pods of a namespace that you allow to leave may now run on node %s:\n  kubectl --context %s label namespace NAME %s=%s",
-		shortDuration(p.steps.took()), nodeNameOf(p.name, p.atConsumer.Spec.Borrow), p.consumer.context, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
+	verdict := "Peered in " + shortDuration(p.steps.took())
+	if !p.steps.changed {
+		verdict = "Peered already, nothing had to be changed"
+	}
+	p.steps.headline("%s. Pods of a namespace that you allow to leave may run on node %s:\n  kubectl --context %s label namespace NAME %s=%s",
+		verdict, nodeNameOf(p.name, p.atConsumer.Spec.Borrow), p.consumer.context, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
 }

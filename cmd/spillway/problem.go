@@ -23,8 +23,11 @@ type problem struct {
 
 // Error returns both sentences.
 func (p *problem) Error() string {
-	if p.do == "" {
+	switch {
+	case p.do == "":
 		return sentence(p.what)
+	case strings.Contains(p.what, "\n"): // a list
+		return p.what + "\n" + sentence(p.do)
 	}
 	return sentence(p.what) + " " + sentence(p.do)
 }

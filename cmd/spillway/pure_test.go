@@ -49,23 +49,28 @@ func TestJudgeLease(t *testing.T) {
 		return &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &at, LeaseDurationSeconds: &seconds, HolderIdentity: &holder}}
 	}
 	tests := map[string]struct {
-		lease *coordinationv1.Lease
-		alive bool
-		why   string
+		lease   *coordinationv1.Lease
+		alive   bool
+		why     string
+		returns bool
 	}{
-		"none":            {nil, false, "there is no Lease spillway-system/spillwayd"},
-		"never renewed":   {&coordinationv1.Lease{}, false, "the Lease spillway-system/spillwayd was never renewed"},
-		"fresh":           {lease(2*time.Second, "a"), true, ""},
-		"within slack":    {lease(19*time.Second, "a"), true, ""},
-		"stale":           {lease(90*time.Second, "a"), false, "the Lease spillway-system/spillwayd was last renewed 1m30s ago"},
-		"released":        {lease(0, ""), false, "the Lease spillway-system/spillwayd has no holder"},
-		"clock runs fast": {lease(-time.Minute, "a"), true, ""},
+		"none":            {nil, false, "there is no Lease spillway-system/spillwayd", false},
+		"never renewed":   {&coordinationv1.Lease{}, false, "the Lease spillway-system/spillwayd was never renewed", false},
+		"fresh":           {lease(2*time.Second, "a"), true, "", true},
+		"within slack":    {lease(19*time.Second, "a"), true, "", true},
+		"stale":           {lease(90*time.Second, "a"), false, "the Lease spillway-system/spillwayd was last renewed 1m30s ago", true},
+		"long dead":       {lease(time.Hour, "a"), false, "the Lease spillway-system/spillwayd was last renewed 1h0m0s ago", false},
+		"released":        {lease(0, ""), false, "the Lease spillway-system/spillwayd has no holder", true},
+		"clock runs fast": {lease(-time.Minute, "a"), true, "", true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			alive, why := judgeLease(test.lease, now)
 			if alive != test.alive || why != test.why {
 				t.Errorf("got %v %q, want %v %q", alive, why, test.alive, test.why)
+			}
+			if got := mayReturn(test.lease, now); got != test.returns {
+				t.Errorf("mayReturn is %v, want %v", got, test.returns)
 			}
 		})
 	}

@@ -61,7 +61,7 @@ func runStatus(ctx context.Context, term terminal, wish statusWish) error {
 		return err
 	}
 	show := overview{Context: c.context, Peerings: []row{}}
-	alive, why, err := controllerAlive(ctx, c)
+	alive, why, err := controllerAlive(ctx, c, false)
 	if show.ControllerAlive = alive; !alive && err == nil {
 		show.ControllerWhy = why
 	}

@@ -15,6 +15,7 @@ type located struct {
 	cluster *cluster          // nil: not found or not usable
 	peering *v1alpha1.Peering // its Peering for home; nil: it has none
 	guessed bool              // found in the kubeconfig rather than named by the user
+	context string            // of the kubeconfig, that seems to lead there although cluster is nil; may be empty
 	why     string            // why cluster is nil
 }
 
@@ -47,6 +48,7 @@ func (u *unpeerRun) locate(ctx context.Context) located {
 		if err != nil {
 			result.why = err.Error()
 			if unreachable(err) { // other contexts lead to the same address
+				result.context = name
 				return result
 			}
 			continue
@@ -98,9 +100,12 @@ func (u *unpeerRun) sayRemote() {
 // leftover says what stays at the other cluster and how to remove it later.
 func (u *unpeerRun) leftover() string {
 	context, name := "CONTEXT", ""
-	if u.other.cluster != nil {
+	switch {
+	case u.other.cluster != nil:
 		context = u.other.cluster.context
-	} else if u.wish.remoteGiven && u.wish.remote.context != "" {
+	case u.other.context != "":
+		context = u.other.context
+	case u.wish.remoteGiven && u.wish.remote.context != "":
 		context = u.wish.remote.context
 	}
 	switch {

@@ -173,6 +173,17 @@ func (r removal) patch() string {
 	return `{"spec":{"share":null}}`
 }
 
+// end is what is true of the Peering when r is done.
+func (r removal) end() string {
+	switch {
+	case r.whole():
+		return "is gone"
+	case r.borrow:
+		return "no longer borrows"
+	}
+	return "no longer shares"
+}
+
 // finished says whether the controllers are done with r. now is the Peering as it is; nil: it is gone.
 func (r removal) finished(now *v1alpha1.Peering) bool {
 	if now == nil || now.UID != r.peering.UID {

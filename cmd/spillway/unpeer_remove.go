@@ -60,7 +60,7 @@ func (u *unpeerRun) mayRemove(ctx context.Context, r removal) (alive bool, err e
 	if err := checkRights(ctx, r.cluster, rights); err != nil {
 		return false, err
 	}
-	alive, why, err := controllerAlive(ctx, r.cluster)
+	alive, why, err := controllerAlive(ctx, r.cluster, !u.wish.force)
 	if err != nil || alive || u.wish.force {
 		return alive, err
 	}
@@ -109,11 +109,7 @@ func (u *unpeerRun) removeAt(ctx context.Context, r removal, alive bool) error {
 			return err
 		}
 	}
-	claim := ": Peering " + name + " is gone"
-	if !r.whole() {
-		claim = ": Peering " + name + " let go"
-	}
-	err = u.steps.run(c.role+claim, func() (string, error) { return "", u.awaitFinished(ctx, r) })
+	err = u.steps.run(c.role+": Peering "+name+" "+r.end(), func() (string, error) { return "", u.awaitFinished(ctx, r) })
 	if err != nil || !r.borrow {
 		return err
 	}
@@ -167,14 +163,17 @@ func (u *unpeerRun) awaitNoPods(ctx context.Context, c *cluster, node string) (s
 		for name := range pods {
 			left = append(left, name)
 		}
+		if len(left) == 0 {
+			return true
+		}
 		u.steps.progress("%s left on node %s", plural(len(left), "pod"), node)
-		return len(left) == 0
+		return false
 	})
 	slices.Sort(left)
 	if len(left) > 5 {
 		left = append(left[:5], "…")
 	}
-	return plural(most, "pod") + " went", u.late(c, err, fmt.Sprintf("pods are still on node %s: %s", node, strings.Join(left, ", ")))
+	return plural(most, "pod") + " went", u.late(ctx, c, err, fmt.Sprintf("pods are still on node %s: %s", node, strings.Join(left, ", ")))
 }
 
 func (u *unpeerRun) awaitNoNode(ctx context.Context, c *cluster, node *corev1.Node) error {
@@ -182,7 +181,7 @@ func (u *unpeerRun) awaitNoNode(ctx context.Context, c *cluster, node *corev1.No
 		now, there := nodes["/"+node.Name]
 		return !there || now.UID != node.UID
 	})
-	return u.late(c, err, fmt.Sprintf("node %s is still there", node.Name))
+	return u.late(ctx, c, err, fmt.Sprintf("node %s is still there", node.Name))
 }
 
 func (u *unpeerRun) awaitFinished(ctx context.Context, r removal) error {
@@ -197,16 +196,21 @@ func (u *unpeerRun) awaitFinished(ctx context.Context, r removal) error {
 		u.steps.progress("waiting for %s", holding)
 		return false
 	})
-	return u.late(r.cluster, err, fmt.Sprintf("the Peering %q is still held by %s", name, orDash(holding)))
+	return u.late(ctx, r.cluster, err, fmt.Sprintf("the Peering %q is still held by %s", name, orDash(holding)))
 }
 
 // late turns the error of a wait into a problem: what says what has not happened.
-func (u *unpeerRun) late(c *cluster, err error, what string) error {
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
-		return problemf(fmt.Sprintf("The removal goes on by itself: run the same command again to watch it. If it is stuck: kubectl --context %s -n %s logs deploy/spillwayd", c.context, v1alpha1.SystemNamespace),
-			"un-peering has not ended after %s: in %s %s", u.wish.timeout, c.title(), what)
+func (u *unpeerRun) late(ctx context.Context, c *cluster, err error, what string) error {
+	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return explain(c, "watch the removal", err)
 	}
-	return explain(c, "watch the removal", err)
+	do := fmt.Sprintf("The removal goes on by itself: run the same command again to watch it. If it is stuck: kubectl --context %s -n %s logs deploy/spillwayd", c.context, v1alpha1.SystemNamespace)
+	// The controller was alive at the beginning; it may have died on the way.
+	if alive, why, aliveErr := controllerAlive(context.WithoutCancel(ctx), c, false); aliveErr == nil && !alive {
+		what += "; and spillwayd has stopped working there: " + why
+		do = "Start it again, or repeat the command with --force."
+	}
+	return problemf(do, "un-peering has not ended after %s: in %s %s", u.wish.timeout, c.title(), what)
 }
 
 // removeSecret deletes the Secret with the credential, if it belongs to the Peering. The garbage collector would do so
