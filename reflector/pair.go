@@ -45,11 +45,13 @@ type Pair struct {
 	spaces map[string]*space  // guarded by mu; by local namespace
 	gone   map[types.UID]bool // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
 	taken  map[key]string     // guarded by mu; objects whose name a foreign object holds at the peer, with the words
+	sent   map[key]sentPatch  // guarded by mu; the last patch sent to each twin, until its local pod is gone
 	wg     sync.WaitGroup     // the caches of spaces
 }
 
 func newPair(h *Home, cfg PairConfig) *Pair {
-	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{}}
+	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
+		sent: map[key]sentPatch{}}
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
 		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
@@ -242,7 +244,7 @@ func (p *Pair) enqueueNamespace(namespace string) {
 func (p *Pair) localChanged(before, now *corev1.Pod) {
 	pod := firstSet(now, before)
 	if before != nil && (now == nil || before.UID != now.UID) {
-		p.forgetGone(before.UID)
+		p.forget(before)
 		p.enqueueReferences(before)
 	}
 	if before == nil {
@@ -280,6 +282,14 @@ func (p *Pair) seenGone(uid types.UID) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.gone[uid]
+}
+
+// forget drops what was kept for a local pod that no longer exists.
+func (p *Pair) forget(local *corev1.Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.gone, local.UID)
+	delete(p.sent, p.podKey(local.Namespace, local.Name))
 }
 
 func (p *Pair) forgetGone(uid types.UID) {

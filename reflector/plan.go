@@ -55,6 +55,8 @@ type planEnv struct {
 	taken string
 	// twinSeenGone: the twin of this very local pod was seen to be deleted.
 	twinSeenGone bool
+	// keepDrift: the patch that the twin needs was sent moments ago and did not settle; go on with the status.
+	keepDrift bool
 	// peerLost: the peer has not answered for longer than the node's hysteresis.
 	peerLost bool
 }
@@ -180,7 +182,7 @@ func planPresent(local, twin *corev1.Pod, env planEnv) step {
 		}
 	} else if patch, subresource, err := translate.Drift(local, twin, env.Env); err != nil {
 		return step{kind: stepNone, err: err}
-	} else if patch != nil {
+	} else if patch != nil && !env.keepDrift {
 		return step{kind: stepPatch, patch: patch, subresource: subresource}
 	}
 	return setStatus(local, translate.PodStatus(local, twin, env.Env))

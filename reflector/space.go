@@ -36,10 +36,12 @@ func newSpace(p *Pair, local, remote string) *space {
 	})
 	s.configMaps = live.New(live.Options[*corev1.ConfigMap]{
 		Name: "configmaps in " + remote, ListWatch: live.ListWatch(client, core.ConfigMaps(remote), ours),
+		Trim:    func(o *corev1.ConfigMap) { translate.TrimMeta(&o.ObjectMeta) },
 		Changed: func(before, now *corev1.ConfigMap) { s.objectChanged(kindConfigMap, firstSet(now, before)) },
 	})
 	s.secrets = live.New(live.Options[*corev1.Secret]{
 		Name: "secrets in " + remote, ListWatch: live.ListWatch(client, core.Secrets(remote), ours),
+		Trim:    func(o *corev1.Secret) { translate.TrimMeta(&o.ObjectMeta) },
 		Changed: func(before, now *corev1.Secret) { s.objectChanged(kindSecret, firstSet(now, before)) },
 	})
 	return s

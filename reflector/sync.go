@@ -24,7 +24,7 @@ const (
 	// some milliseconds to reach every part of an API server.
 	quickRetries = 6
 	// fieldManager is the manager under which twins and local statuses are written.
-	fieldManager = "spillway"
+	fieldManager = translate.FieldManager
 )
 
 // errForeign: an object of that name exists at the peer and is not ours.
@@ -61,6 +61,11 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 		}
 	}
 	todo := plan(local, twin, env)
+	var again time.Duration
+	if todo.kind == stepPatch && p.sentLately(k, todo.patch, env.now) {
+		env.keepDrift, again = true, retryRefused
+		todo = plan(local, twin, env)
+	}
 	if todo.err != nil {
 		p.home.cfg.Log.Error("pod cannot be planned", zap.String("node", p.cfg.Node),
 			zap.String("namespace", k.namespace), zap.String("name", k.name), zap.Error(todo.err))
@@ -70,10 +75,44 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 		return 0, nil // SetLost(false) brings the key back
 	}
 	err := p.do(ctx, s, local, twin, todo)
-	if todo.kind == stepCreate && err != nil {
+	if err == nil {
+		p.noteSent(k, todo, env.now)
+		return again, nil
+	}
+	reason, refused := refusalReason(err)
+	switch {
+	case todo.kind == stepCreate:
 		return p.creationFailed(ctx, k, local, err)
+	case todo.kind == stepPatch && refused:
+		p.noteSent(k, todo, env.now)
+		p.home.cfg.Events.Event(local, corev1.EventTypeWarning, reason, fmt.Sprintf("%s: %s", p.cfg.Node, rootMessage(err)))
+		return holdStatus, nil // the status is not to wait for it
 	}
 	return 0, err
+}
+
+// sentPatch is the last patch sent to a twin.
+type sentPatch struct {
+	patch string
+	at    time.Time
+}
+
+// sentLately says whether this very patch was sent to the twin within retryRefused. The provider then refuses it, or
+// something there undoes it: sending it again at once would be a storm.
+func (p *Pair) sentLately(k key, patch []byte, now time.Time) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	last, ok := p.sent[k]
+	return ok && last.patch == string(patch) && now.Sub(last.at) < retryRefused
+}
+
+func (p *Pair) noteSent(k key, todo step, now time.Time) {
+	if todo.kind != stepPatch {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent[k] = sentPatch{string(todo.patch), now}
 }
 
 // planWithoutSpace: the tenant namespace is not known yet, so nothing is decided but what needs no peer.

@@ -29,6 +29,10 @@ const (
 	// AnnotationOriginNamespace is on every twin: the namespace of the local object.
 	AnnotationOriginNamespace = "spillway.dev/origin-namespace"
 
+	// AnnotationImages is on every twin: a hash of each container's image at home, so that a provider that rewrites
+	// images to a mirror of its own is left alone until the image at home changes.
+	AnnotationImages = "spillway.dev/origin-images"
+
 	// TaintVirtualNode keeps off a virtual node every pod that does not tolerate it. Effect NoSchedule, value empty.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 
