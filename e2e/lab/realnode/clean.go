@@ -17,7 +17,8 @@ const cleanWithin = 20 * time.Second
 
 // Clean removes all that Reserve and Start made for the lab with that name and Config.Dir: processes, devices, cgroups and dir. It
 // needs nothing but the two: not the Config, not dir's content. It may be called at any time, also after Start was killed half-way,
-// and again. It tries everything before it returns the errors.
+// and again. It tries everything before it returns the errors. With the last lab of the machine it puts back the limit that Reserve
+// had raised.
 //
 // Mounts and routes need no work: mounts are in the nodes' namespaces, which end with their processes, and routes end with the uplink.
 func Clean(ctx context.Context, lab, dir string) error {
@@ -26,7 +27,7 @@ func Clean(ctx context.Context, lab, dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cleanWithin)
 	defer cancel()
-	errs := []error{killMarked(ctx, dir), removeUplink(deviceName(lab, dir))}
+	errs := []error{killMarked(ctx, dir), removeUplink(deviceName(lab, dir)), restoreLimits()}
 	groups, err := hierarchies(groupName(lab, dir))
 	errs = append(errs, err, removeGroups(ctx, groups))
 	if err := os.RemoveAll(dir); err != nil {

@@ -212,7 +212,7 @@ func ready(ctx context.Context, client kubernetes.Interface, plan ClusterPlan) e
 			return fmt.Errorf("get node %s: %w", n.Name, err)
 		}
 		if reason := notReady(node); reason != "" {
-			return fmt.Errorf("node %s is not Ready: %s (its logs are in node-%[1]s/log)", n.Name, reason)
+			return fmt.Errorf("node %s is not Ready: %s", n.Name, reason)
 		}
 	}
 	d, err := client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, dnsName, metav1.GetOptions{})
@@ -242,15 +242,19 @@ func notReady(node *corev1.Node) string {
 	return "its kubelet has not reported yet"
 }
 
-// retry calls f until it succeeds; when ctx ends it returns f's last error.
+// retry calls f until it succeeds; when ctx ends it returns f's last error, or the one before when that is only about ctx.
 func retry(ctx context.Context, f func() error) error {
+	var last error
 	for {
 		err := f()
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		if wait(ctx, 50*time.Millisecond) != nil {
-			return err
+			return last
 		}
 	}
 }

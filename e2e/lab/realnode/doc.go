@@ -10,7 +10,8 @@
 //	err = realnode.Clean(ctx, cfg.Lab, cfg.Dir)      // always works, as often as you like
 //
 // A node is one process in its own net, mount, pid, uts, ipc and cgroup namespaces; killing it removes the node. Nothing is mounted
-// on the machine and no machine-wide sysctl is changed. On the machine's own network there is one device per lab.
+// on the machine, and of its settings only the number of inotify instances is raised while labs run. On the machine's own network there
+// is one device per lab.
 //
 //	machine ── uplink ── router ─┬─ br-0 ── east-real-1, east-real-2
 //	(API servers)                └─ br-1 ── west-real-1, west-real-2

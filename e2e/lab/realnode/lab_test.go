@@ -70,14 +70,14 @@ func TestRealNodes(t *testing.T) {
 	t.Logf("two clusters of two real nodes, Ready with DNS: %.1f s", time.Since(begun).Seconds())
 	c := &clusters{T: t, lab: l, nodes: l.RealNodes(), names: []string{"east", "west"},
 		kube: map[string]kubernetes.Interface{}, pods: map[string][]corev1.Pod{}}
-	traces := c.traces()
+	left := traces{lab: l.Name(), dir: filepath.Join(l.Dir(), "real"), uplink: c.nodes.Plan().Uplink}
 	t.Cleanup(func() {
 		begun := time.Now()
 		if err := l.Down(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 		t.Logf("down: %.1f s", time.Since(begun).Seconds())
-		traces.gone(t)
+		left.gone(t)
 		if diff := cmp.Diff(before, look(t)); diff != "" {
 			t.Errorf("the machine has changed: -before +after:\n%s", diff)
 		}
@@ -441,7 +441,7 @@ func TestClean_HalfWay(t *testing.T) {
 			}
 		}
 	}()
-	if _, err := realnode.Start(ctx, cfg, plan, tools, []realnode.ControlPlane{deadPlane{}}, t.Logf); err == nil {
+	if _, err := realnode.Start(ctx, cfg, plan, tools, []realnode.ControlPlane{deadPlane{}}); err == nil {
 		t.Error("started without an API server")
 	}
 	for range 2 {
@@ -449,7 +449,7 @@ func TestClean_HalfWay(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	(&traces{lab: cfg.Lab, dir: dir, uplink: plan.Uplink}).gone(t)
+	traces{lab: cfg.Lab, dir: dir, uplink: plan.Uplink}.gone(t)
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the nodes' directory: %v", err)
 	}

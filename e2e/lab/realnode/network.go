@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -141,8 +142,9 @@ func route(h *netlink.Handle, device string, to netip.Prefix, via netip.Addr) er
 const nodeDevice = "eth0"
 
 // connectNode plugs a node's process into its cluster's bridge and gives it its routes; an old port of the node goes first.
-func connectNode(c ClusterPlan, n NodePlan, router, pid int) error {
-	if err := plug(c, n, router, pid); err != nil {
+func connectNode(at place, pid int) error {
+	c, n := at.cluster, at.node
+	if err := plug(at, pid); err != nil {
 		return err
 	}
 	h, err := inNamespace(pid)
@@ -167,8 +169,9 @@ func connectNode(c ClusterPlan, n NodePlan, router, pid int) error {
 	return nil
 }
 
-func plug(c ClusterPlan, n NodePlan, router, pid int) error {
-	h, err := inNamespace(router)
+func plug(at place, pid int) error {
+	c, n := at.cluster, at.node
+	h, err := inNamespace(at.router)
 	if err != nil {
 		return err
 	}
@@ -211,5 +214,12 @@ func removeUplink(device string) error {
 	return nil
 }
 
-// networkLock makes choosing a free block and taking it one step among all labs of the machine.
-const networkLock = "/run/spillway-lab-network.lock"
+// lockNetwork makes choosing a free block and taking it one step among all labs of the machine. The lock is on a directory that is
+// there anyway, so that no file is left.
+func lockNetwork() (unlock func(), err error) {
+	dir, err := os.Open("/sys/class/net")
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	return lockOpen(dir)
+}

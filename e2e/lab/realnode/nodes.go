@@ -112,7 +112,7 @@ func (ns *Nodes) Restart(ctx context.Context, node string) error {
 		return err
 	}
 	c := ns.state.Plan.Clusters[i]
-	started, err := boot(ctx, ns.state.NodeInit, spec, c, c.Nodes[j], router)
+	started, err := boot(ctx, ns.state.NodeInit, spec, place{cluster: c, node: c.Nodes[j], router: router})
 	if err != nil {
 		return err
 	}

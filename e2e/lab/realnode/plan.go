@@ -225,7 +225,12 @@ func overlapsAny(p netip.Prefix, used []netip.Prefix) bool {
 }
 
 // deviceName is unique per lab and within the kernel's 15 characters.
-func deviceName(lab, dir string) string { return fmt.Sprintf("spill-%08x", hash(lab+" "+dir)) }
+func deviceName(lab, dir string) string {
+	return fmt.Sprintf("%s%08x", devicePrefix, hash(lab+" "+dir))
+}
+
+// devicePrefix begins the name of every lab's device on the machine.
+const devicePrefix = "spill-"
 
 // groupName is the lab's cgroup in each hierarchy; unique per lab.
 func groupName(lab, dir string) string {

@@ -25,6 +25,8 @@ type Tools struct {
 	Binary func(ctx context.Context, name string) (string, error)
 	// Cache is the absolute path of a directory that outlives labs, on a disk, best the one of Config.Dir. Made when missing.
 	Cache string
+	// Progress gets a line for people, without newline; nil means nobody wants it. Called by several goroutines.
+	Progress func(format string, args ...any)
 }
 
 // Binaries are the names that Tools.Binary must know.
@@ -200,6 +202,11 @@ func lockFile(path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
+	return lockOpen(f)
+}
+
+// lockOpen takes an exclusive lock on f, which is closed by unlock, or on an error.
+func lockOpen(f *os.File) (unlock func(), err error) {
 	for {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
 		if !errors.Is(err, syscall.EINTR) {
@@ -208,7 +215,7 @@ func lockFile(path string) (unlock func(), err error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return func() { f.Close() }, nil
 }

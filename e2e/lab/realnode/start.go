@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,9 +30,6 @@ type ControlPlane interface {
 	// Config is an administrator's way in, from the machine.
 	Config() *rest.Config
 }
-
-// Progress gets a line for people, without newline. Several goroutines call it.
-type Progress func(format string, args ...any)
 
 // state is what other processes need to work on a lab's nodes; in Config.Dir.
 type state struct {
@@ -68,7 +66,7 @@ func Reserve(ctx context.Context, cfg Config, tools Tools) (Plan, error) {
 		return Plan{}, err
 	}
 	nodeInit := programs{own: own}.nodeInit()
-	unlock, err := lockFile(networkLock)
+	unlock, err := lockNetwork()
 	if err != nil {
 		return Plan{}, err
 	}
@@ -87,7 +85,10 @@ func Reserve(ctx context.Context, cfg Config, tools Tools) (Plan, error) {
 	if err := (state{Config: cfg, Plan: plan, NodeInit: nodeInit}).write(); err != nil {
 		return plan, err
 	}
-	return plan, startRouter(ctx, cfg, plan, nodeInit)
+	if err := startRouter(ctx, cfg, plan, nodeInit); err != nil {
+		return plan, err
+	}
+	return plan, raiseLimits() // after the uplink, which keeps others from restoring them
 }
 
 func startRouter(ctx context.Context, cfg Config, plan Plan, nodeInit string) error {
@@ -106,7 +107,7 @@ func startRouter(ctx context.Context, cfg Config, plan Plan, nodeInit string) er
 
 // Start makes all nodes of all clusters at once and returns when they are Ready and each cluster's DNS runs. planes are in the order
 // of cfg.Clusters; it waits for their API servers, so they may come up meanwhile. On error the caller cleans up with Clean.
-func Start(ctx context.Context, cfg Config, plan Plan, tools Tools, planes []ControlPlane, progress Progress) (*Nodes, error) {
+func Start(ctx context.Context, cfg Config, plan Plan, tools Tools, planes []ControlPlane) (*Nodes, error) {
 	if len(planes) != len(cfg.Clusters) {
 		return nil, fmt.Errorf("%w: %d control planes for %d clusters", ErrInvalid, len(planes), len(cfg.Clusters))
 	}
@@ -122,8 +123,9 @@ func Start(ctx context.Context, cfg Config, plan Plan, tools Tools, planes []Con
 	if err != nil {
 		return nil, err
 	}
-	s := &starting{
-		cfg: cfg, plan: plan, programs: p, store: store, snapshotter: snapshotter, progress: progress,
+	s := &starting{cfg: cfg, plan: plan, programs: p, store: store, snapshotter: snapshotter, progress: tools.Progress}
+	if s.progress == nil {
+		s.progress = func(string, ...any) {}
 	}
 	if s.router, err = initOf(routerDir(cfg.Dir)); err != nil {
 		return nil, err
@@ -151,7 +153,7 @@ type starting struct {
 	store       string
 	snapshotter string
 	router      int
-	progress    Progress
+	progress    func(format string, args ...any)
 }
 
 // cluster makes the nodes of one cluster while its API server comes up, then lets them join.
@@ -183,7 +185,7 @@ func (s *starting) cluster(ctx context.Context, i int, plane ControlPlane) error
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	if err := waitReady(ctx, client, s.plan.Clusters[i], s.alive); err != nil {
-		return fmt.Errorf("cluster %s: %w", c.Name, err)
+		return fmt.Errorf("cluster %s: %w\n%s", c.Name, err, s.lastWords(i))
 	}
 	s.progress("cluster %s: %d real nodes ready, DNS answers", c.Name, len(nodes))
 	return nil
@@ -200,6 +202,15 @@ func (s *starting) alive(node string) error {
 		err = fmt.Errorf("node %s has ended: %s", node, lastLines(filepath.Join(dir, "log", "init.log")))
 	}
 	return err
+}
+
+// lastWords are the ends of the kubelets' logs of a cluster: the files will be gone when somebody reads the error.
+func (s *starting) lastWords(i int) string {
+	var b strings.Builder
+	for _, n := range s.plan.Clusters[i].Nodes {
+		fmt.Fprintf(&b, "%s: …%s\n", n.Name, lastLines(filepath.Join(nodeDir(s.cfg.Dir, n.Name), "log", Kubelet+".log")))
+	}
+	return b.String()
 }
 
 func closeAll(nodes []*starter) {
@@ -239,11 +250,18 @@ func (s *starting) node(ctx context.Context, i, j int, plane ControlPlane) (*sta
 		Components: components(n),
 		Rules:      inNode("masquerade.nft"),
 	}
-	return boot(ctx, s.programs.nodeInit(), spec, c, n, s.router)
+	return boot(ctx, s.programs.nodeInit(), spec, place{cluster: c, node: n, router: s.router})
+}
+
+// place is where a node is plugged in: at the router with that pid.
+type place struct {
+	cluster ClusterPlan
+	node    NodePlan
+	router  int
 }
 
 // boot starts a node's process and connects it.
-func boot(ctx context.Context, nodeInit string, spec nodespec.Spec, c ClusterPlan, n NodePlan, router int) (*starter, error) {
+func boot(ctx context.Context, nodeInit string, spec nodespec.Spec, at place) (*starter, error) {
 	if err := makeGroups(spec.Cgroups); err != nil {
 		return nil, err
 	}
@@ -251,9 +269,9 @@ func boot(ctx context.Context, nodeInit string, spec nodespec.Spec, c ClusterPla
 	if err != nil {
 		return nil, err
 	}
-	if err := connectNode(c, n, router, node.pid); err != nil {
+	if err := connectNode(at, node.pid); err != nil {
 		node.in.Close()
-		return nil, fmt.Errorf("connect node %s: %w", n.Name, err)
+		return nil, fmt.Errorf("connect node %s: %w", at.node.Name, err)
 	}
 	if err := node.send(nodespec.PhaseNetwork); err != nil {
 		node.in.Close()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,8 +35,11 @@ func (t Tools) prepareStore(ctx context.Context, p programs, snapshotter string)
 		return "", err
 	}
 	defer unlock()
-	if _, err := os.Stat(store); err == nil {
+	if now := time.Now(); os.Chtimes(store, now, now) == nil {
 		return store, nil
+	}
+	if err := t.dropOldStores(); err != nil {
+		return "", err
 	}
 	work := store + ".new"
 	if err := os.RemoveAll(work); err != nil {
@@ -49,6 +53,26 @@ func (t Tools) prepareStore(ctx context.Context, p programs, snapshotter string)
 		return "", fmt.Errorf("keep image store: %w", err)
 	}
 	return store, nil
+}
+
+// storesKeptFor bounds the cache: a store that no lab has used for so long is removed when another is made.
+const storesKeptFor = 7 * 24 * time.Hour
+
+func (t Tools) dropOldStores() error {
+	stores, err := filepath.Glob(filepath.Join(t.Cache, "store-*"))
+	if err != nil {
+		return fmt.Errorf("list image stores: %w", err)
+	}
+	for _, store := range stores {
+		info, err := os.Stat(store)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < storesKeptFor {
+			continue
+		}
+		if err := os.RemoveAll(store); err != nil {
+			return fmt.Errorf("remove old image store: %w", err)
+		}
+	}
+	return nil
 }
 
 // storeKey depends on all that is in the store, and on containerd, whose database it is.

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -43,45 +42,10 @@ func look(t *testing.T) machine {
 }
 
 // traces is where a lab's nodes would leave something behind.
-type traces struct {
-	lab, dir, uplink string
-	namespaces       map[string]string // link of /proc/PID/ns/net, to the node's name
-}
-
-// traces of the running lab.
-func (c *clusters) traces() *traces {
-	c.Helper()
-	found := &traces{
-		lab: c.lab.Name(), dir: filepath.Join(c.lab.Dir(), "real"), uplink: c.nodes.Plan().Uplink, namespaces: map[string]string{},
-	}
-	pid, err := c.nodes.RouterPID()
-	if err != nil {
-		c.Fatal(err)
-	}
-	found.note(c.T, "router", pid)
-	for _, cluster := range c.nodes.Plan().Clusters {
-		for _, n := range cluster.Nodes {
-			pid, err := c.nodes.PID(n.Name)
-			if err != nil {
-				c.Fatal(err)
-			}
-			found.note(c.T, n.Name, pid)
-		}
-	}
-	return found
-}
-
-func (tr *traces) note(t *testing.T, node string, pid int) {
-	t.Helper()
-	ns, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.namespaces[ns] = node
-}
+type traces struct{ lab, dir, uplink string }
 
 // gone fails the test for everything that is still there.
-func (tr *traces) gone(t *testing.T) {
+func (tr traces) gone(t *testing.T) {
 	t.Helper()
 	if link, err := netlink.LinkByName(tr.uplink); err == nil {
 		t.Errorf("device %s is left", link.Attrs().Name)
@@ -106,9 +70,29 @@ func (tr *traces) gone(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.processesGone(t)
+	limitRestored(t)
 }
 
-func (tr *traces) processesGone(t *testing.T) {
+// limitRestored: the machine's limit is back, unless another lab still needs it raised.
+func limitRestored(t *testing.T) {
+	t.Helper()
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, "spill-") {
+			return
+		}
+	}
+	if saved, err := os.ReadFile("/run/spillway-lab-inotify"); err == nil {
+		t.Errorf("the number of inotify instances is not back at %s", saved)
+	}
+}
+
+// processesGone looks for the mark; containers do not carry it, but are in the cgroups that must be gone. A network namespace can
+// outlive its processes only in a mount, or in a file that this process forgot to close.
+func (tr traces) processesGone(t *testing.T) {
 	t.Helper()
 	procs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -120,9 +104,14 @@ func (tr *traces) processesGone(t *testing.T) {
 			cmdline, _ := os.ReadFile(filepath.Join(proc, "cmdline"))
 			t.Errorf("process %s is left: %q", proc, cmdline)
 		}
-		ns, _ := os.Readlink(filepath.Join(proc, "ns/net"))
-		if node, ok := tr.namespaces[ns]; ok {
-			t.Errorf("process %s is left in the network of %s", proc, node)
+	}
+	files, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if target, _ := os.Readlink(file); strings.HasPrefix(target, "net:") {
+			t.Errorf("a file is open on the network namespace %s", target)
 		}
 	}
 }

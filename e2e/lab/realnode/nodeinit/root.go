@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -195,21 +194,15 @@ func mountUnified(target string) error {
 		return fmt.Errorf("list cgroup controllers: %w", err)
 	}
 	for _, controller := range strings.Fields(string(controllers)) {
-		if err := enableController(filepath.Join(target, "cgroup.subtree_control"), controller); err != nil {
+		// It fails until the launcher has ended, which is in the group, too.
+		err := retry(func() error {
+			return os.WriteFile(filepath.Join(target, "cgroup.subtree_control"), []byte("+"+controller), 0)
+		})
+		if err != nil {
 			return fmt.Errorf("enable cgroup controller %s: %w", controller, err)
 		}
 	}
 	return nil
-}
-
-// enableController waits for the launcher to end, which is in the group until then.
-func enableController(file, controller string) error {
-	for deadline := time.Now().Add(awaitWithin); ; time.Sleep(time.Millisecond) {
-		err := os.WriteFile(file, []byte("+"+controller), 0)
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return err
-		}
-	}
 }
 
 func bindKept(spec nodespec.Spec, root string) error {

@@ -19,8 +19,8 @@ import (
 // restartAfter keeps a component that dies at once from eating a core.
 const restartAfter = time.Second
 
-// awaitWithin is long enough for containerd on a busy machine.
-const awaitWithin = 30 * time.Second
+// retryWithin is long enough for containerd on a busy machine.
+const retryWithin = 30 * time.Second
 
 // component is one supervised program; all fields belong to the supervisor's goroutine.
 type component struct {
@@ -229,15 +229,28 @@ func (s *supervisor) runCommands() error {
 
 // await waits until somebody listens on a Unix socket.
 func await(socket string) error {
-	for deadline := time.Now().Add(awaitWithin); ; {
+	err := retry(func() error {
 		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			return conn.Close()
+		if err != nil {
+			return err
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("wait for %s: %w", socket, err)
+		return conn.Close()
+	})
+	if err != nil {
+		return fmt.Errorf("wait for %s: %w", socket, err)
+	}
+	return nil
+}
+
+// retry calls f until it succeeds; after retryWithin it returns f's last error.
+func retry(f func() error) error {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(retryWithin); ; <-ticker.C {
+		err := f()
+		if err == nil || time.Now().After(end) {
+			return err
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

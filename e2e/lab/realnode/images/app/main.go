@@ -166,7 +166,7 @@ func logLines(count, every string) error {
 	}
 	for i := 1; i <= n; i++ {
 		fmt.Println("line", i)
-		time.Sleep(pause)
+		<-time.After(pause)
 	}
 	return nil
 }
