@@ -81,8 +81,8 @@ func plan(local, twin *corev1.Pod, env planEnv) step {
 	case local == nil:
 		return endOrphan(twin)
 	case twin != nil && originUID(twin) != local.UID:
-		// The twin of an earlier pod of the same name: its local pod is gone, or this one could not exist.
-		return endTwin(twin, forcedGrace)
+		// The twin of an earlier pod of the same name, or of a later one that the cache does not show yet.
+		return endOrphan(twin)
 	case local.DeletionTimestamp != nil:
 		return planDeleting(local, twin, env)
 	case terminal(local):
@@ -97,7 +97,9 @@ func plan(local, twin *corev1.Pod, env planEnv) step {
 // endOrphan ends a twin whose local pod is not in the cache.
 func endOrphan(twin *corev1.Pod) step {
 	s := endTwin(twin, forcedGrace)
-	s.proveLocalGone = originUID(twin)
+	if s.kind == stepDeleteTwin {
+		s.proveLocalGone = originUID(twin)
+	}
 	return s
 }
 
