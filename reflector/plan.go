@@ -128,9 +128,10 @@ func planDeleting(local, twin *corev1.Pod, env planEnv) step {
 }
 
 // remainingGrace is what is left of the local pod's grace period, in whole seconds and at least one: zero would remove
-// the twin from the provider's API before its containers have ended.
+// the twin from the provider's API before its containers have ended. It is rounded up, since the API cuts the fraction of a
+// second off the deletionTimestamp: the twin of a pod that was just deleted gets all of its grace.
 func remainingGrace(local *corev1.Pod, now time.Time) time.Duration {
-	left := local.DeletionTimestamp.Sub(now).Round(time.Second)
+	left := (local.DeletionTimestamp.Sub(now) + time.Second - 1).Truncate(time.Second)
 	return max(left, forcedGrace)
 }
 

@@ -139,6 +139,11 @@ func deleted(grace, left int64) func(*corev1.Pod) {
 	}
 }
 
+// cutOff is what the API server does to a deletionTimestamp: it has whole seconds only.
+func cutOff(fraction time.Duration) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) { pod.DeletionTimestamp.Time = pod.DeletionTimestamp.Add(-fraction) }
+}
+
 func seenGone(env *planEnv) { env.twinSeenGone = true }
 func lost(env *planEnv)     { env.peerLost = true }
 
