@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -253,13 +254,27 @@ func (c *Cluster) etcdReady(ctx context.Context) error {
 func (c *Cluster) apiReady(ctx context.Context) error {
 	client := c.client().Discovery().RESTClient()
 	err := poll(ctx, 50*time.Millisecond, func(ctx context.Context) (bool, error) {
-		err := client.Get().AbsPath("/readyz").Do(ctx).Error()
+		answer, err := client.Get().AbsPath("/readyz").DoRaw(ctx)
+		if err != nil && len(answer) > 0 {
+			err = errors.New(failedChecks(answer)) // the error has all checks in it
+		}
 		return err == nil, err
 	})
 	if err != nil {
 		return fmt.Errorf("wait for the API server of %s: %w", c.Name(), err)
 	}
 	return nil
+}
+
+// failedChecks keeps the lines of /readyz that say what is missing.
+func failedChecks(answer []byte) string {
+	var failed []string
+	for line := range strings.Lines(string(answer)) {
+		if check, ok := strings.CutPrefix(line, "[-]"); ok {
+			failed = append(failed, strings.TrimSpace(check))
+		}
+	}
+	return strings.Join(failed, ", ")
 }
 
 // close ends what lives in the owner's process.

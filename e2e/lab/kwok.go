@@ -20,8 +20,9 @@ const (
 )
 
 // The stages are kwok's own (kustomize/stage of its module), but for those
-// named lab-*, and for the two conditions that leave pods to those. Without
-// any, kwok does nothing.
+// named lab-*, for the two conditions that leave pods to those, and for one
+// that saves a second, useless delete of each pod. Without any, kwok does
+// nothing.
 //
 //go:embed stages/*.yaml
 var stages embed.FS

@@ -66,6 +66,9 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 		return nil, err
 	}
 	if err := l.up(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("start lab %s: %w", l.Name(), context.Cause(ctx)) // what else failed, failed of that
+		}
 		return nil, errors.Join(err, l.Down(context.WithoutCancel(ctx)))
 	}
 	return l, nil

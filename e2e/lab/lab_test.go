@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,6 +56,7 @@ func TestLab(t *testing.T) {
 		{"OtherNodesAreLeftAlone", (*scenario).otherNodesAreLeftAlone},
 		{"Requests", (*scenario).requests},
 		{"Link", (*scenario).links},
+		{"InstallSpillway", (*scenario).installSpillway},
 		{"KillAndRestart", (*scenario).killAndRestart},
 		{"Process", (*scenario).process},
 	} {
@@ -274,6 +277,26 @@ func (s *scenario) links() {
 	}
 	if took, err := get(); err != nil || took > 150*time.Millisecond {
 		s.Errorf("restored link: %s, %v", took, err)
+	}
+}
+
+// installSpillway: the kinds are served, and spillwayd is itself, not the
+// administrator.
+func (s *scenario) installSpillway() {
+	root, err := checkout()
+	s.must(err)
+	for range 2 { // a second time changes nothing
+		path, err := s.east.InstallSpillway(s.Context(), filepath.Join(root, "charts", "spillway"))
+		s.must(err)
+		config, err := clientcmd.BuildConfigFromFlags("", path)
+		s.must(err)
+		review, err := s.client(config).AuthenticationV1().SelfSubjectReviews().Create(
+			s.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+		s.must(err)
+		if got := review.Status.UserInfo.Username; got != "system:serviceaccount:spillway-system:spillwayd" {
+			s.Errorf("spillwayd is %s", got)
+		}
+		s.must(s.client(config).Discovery().RESTClient().Get().AbsPath("/apis/spillway.dev/v1alpha1/peerings").Do(s.Context()).Error())
 	}
 }
 

@@ -191,11 +191,6 @@ func (p *Proc) Usage() (Usage, error) {
 	return u, nil
 }
 
-func (p *Proc) state() ProcessState {
-	r := p.current()
-	return ProcessState{Name: p.spec.Name, PID: r.cmd.Process.Pid, Start: r.start}
-}
-
 // failure explains an unexpected end with the last lines of the log.
 func (p *Proc) failure() error {
 	return fmt.Errorf("%s ended (%s); the end of %s:\n%s",

@@ -33,9 +33,19 @@ func own(name string) int {
 	select {}
 }
 
-// startOwner runs a lab in another process and returns when it has said the
-// words.
-func startOwner(t *testing.T, name, words string) *exec.Cmd {
+// owner is another process that owns a lab.
+type owner struct {
+	*os.Process
+	ended chan struct{} // closed when it has ended and is no zombie
+}
+
+func (o *owner) kill() {
+	_ = o.Kill() // it may have ended
+	<-o.ended
+}
+
+// startOwner returns when the owner has said the words.
+func startOwner(t *testing.T, name, words string) *owner {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), ownerEnv+"="+name)
@@ -46,24 +56,23 @@ func startOwner(t *testing.T, name, words string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	o := &owner{cmd.Process, make(chan struct{})}
 	lines := bufio.NewScanner(out)
-	for lines.Scan() {
+	said := false
+	for !said && lines.Scan() {
 		t.Log(lines.Text())
-		if strings.Contains(lines.Text(), words) {
-			return cmd
-		}
+		said = strings.Contains(lines.Text(), words)
+	}
+	go func() {
+		defer close(o.ended)
+		_ = cmd.Wait() // it is killed
+	}()
+	t.Cleanup(o.kill)
+	if said {
+		return o
 	}
 	t.Fatalf("the owner ended without saying %q", words)
 	return nil
-}
-
-func kill(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait() // it was killed
 }
 
 func TestSweep_OwnerKilled(t *testing.T) {
@@ -79,7 +88,7 @@ func TestSweep_OwnerKilled(t *testing.T) {
 		if err := Sweep(t.Context()); err != nil || !Alive(name) {
 			t.Errorf("sweep with a living owner: %v, alive %v", err, Alive(name))
 		}
-		kill(t, owner)
+		owner.kill()
 		if left, _ := marked(name); len(left) < 2 {
 			t.Errorf("%d processes survive their owner, so this test tests nothing", len(left))
 		}
@@ -97,11 +106,10 @@ func TestDownNamed(t *testing.T) {
 		t.Skip("starts two clusters")
 	}
 	name := randomName()
-	owner := startOwner(t, name, "API server ready")
+	startOwner(t, name, "API server ready")
 	if err := DownNamed(t.Context(), name, false); !errors.Is(err, ErrInUse) {
 		t.Errorf("a living owner: got %v, want ErrInUse", err)
 	}
-	go func() { _ = owner.Wait() }() // no zombie that would look alive
 	if err := DownNamed(t.Context(), name, true); err != nil {
 		t.Error(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -163,7 +164,12 @@ func kubectlCommand() *cobra.Command {
 			kubectl := exec.CommandContext(cmd.Context(), path, args...)
 			kubectl.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(lab.Dir(name), "kubeconfig"))
 			kubectl.Stdin, kubectl.Stdout, kubectl.Stderr = os.Stdin, os.Stdout, os.Stderr
-			return kubectl.Run()
+			err = kubectl.Run()
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				return exitCode(exit.ExitCode())
+			}
+			return err
 		},
 	}
 }

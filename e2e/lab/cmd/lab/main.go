@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -32,13 +31,18 @@ func run() int {
 	if err == nil {
 		return 0
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) { // kubectl has said what is wrong
-		return exit.ExitCode()
+	var exit exitCode
+	if errors.As(err, &exit) {
+		return int(exit)
 	}
 	fmt.Fprintln(os.Stderr, "lab: "+err.Error())
 	return 1
 }
+
+// exitCode ends the command without a word: kubectl has said what is wrong.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // common is what all commands share.
 type common struct {
