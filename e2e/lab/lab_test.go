@@ -253,7 +253,7 @@ func (s *scenario) metricsCount() {
 
 func (s *scenario) links() {
 	config := s.east.ProxiedConfig()
-	config.Timeout = time.Second
+	config.Timeout = 3 * time.Second
 	client := s.client(config).CoreV1().Namespaces()
 	get := func() (time.Duration, error) {
 		begun := time.Now()
@@ -275,7 +275,7 @@ func (s *scenario) links() {
 		s.must(s.east.Link().Restore())
 		s.eventually("restored", func(context.Context) (bool, error) { _, err := get(); return err == nil, err })
 	}
-	if took, err := get(); err != nil || took > 150*time.Millisecond {
+	if took, err := get(); err != nil || took > 190*time.Millisecond {
 		s.Errorf("restored link: %s, %v", took, err)
 	}
 }

@@ -63,7 +63,7 @@ func trip(c net.Conn, timeout time.Duration) (time.Duration, error) {
 func TestLink_Slow(t *testing.T) {
 	l := echo(t)
 	c := dial(t, l)
-	if took, err := trip(c, time.Second); err != nil || took > 50*time.Millisecond {
+	if took, err := trip(c, time.Second); err != nil || took > 90*time.Millisecond {
 		t.Errorf("fast: %s, %v", took, err)
 	}
 	if err := l.Slow(100 * time.Millisecond); err != nil {
@@ -78,7 +78,7 @@ func TestLink_Slow(t *testing.T) {
 	if err := l.Restore(); err != nil {
 		t.Fatal(err)
 	}
-	if took, err := trip(c, time.Second); err != nil || took > 50*time.Millisecond {
+	if took, err := trip(c, time.Second); err != nil || took > 90*time.Millisecond {
 		t.Errorf("restored: %s, %v", took, err)
 	}
 	if err := l.Slow(-1); err == nil {

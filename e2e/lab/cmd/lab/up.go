@@ -76,7 +76,7 @@ func (o upOptions) labOptions(root bool) (lab.Options, string, error) {
 	opts := lab.Options{Name: o.name, Audit: o.audit, Serve: true}
 	word := ""
 	if o.real > 0 && !root {
-		word = fmt.Sprintf("Real nodes need root. You get %d simulated nodes per cluster instead: the API servers and the\n"+
+		word = fmt.Sprintf("Real nodes need root. You get simulated nodes instead (%d per cluster): the API servers and the\n"+
 			"scheduler are real, the pods are not processes. For real nodes run: sudo lab up --real %d\n", o.real, o.real)
 		o.nodes, o.real = o.nodes+o.real, 0
 	}
