@@ -115,16 +115,25 @@ func endTwin(twin *corev1.Pod, grace time.Duration) step {
 // planDeleting: the local pod is to end. Its object goes only when the containers have.
 func planDeleting(local, twin *corev1.Pod, env planEnv) step {
 	if twin == nil {
-		return step{kind: stepDeleteLocal, proveTwinGone: !env.twinSeenGone}
+		return deleteLocal(local, !env.twinSeenGone)
 	}
 	if twin.DeletionTimestamp != nil && terminal(twin) {
-		return step{kind: stepDeleteLocal}
+		return deleteLocal(local, false)
 	}
 	grace := remainingGrace(local, env.now)
 	if twin.DeletionTimestamp == nil || shortened(local, twin) {
 		return step{kind: stepDeleteTwin, grace: grace}
 	}
 	return step{kind: stepNone}
+}
+
+// deleteLocal removes the local object. With a grace period of 0 the API server has been asked to already: it is about
+// to, or somebody's finalizer keeps the object, and asking again changes nothing.
+func deleteLocal(local *corev1.Pod, proveTwinGone bool) step {
+	if ptrOr(local.DeletionGracePeriodSeconds, 1) == 0 {
+		return step{kind: stepNone}
+	}
+	return step{kind: stepDeleteLocal, proveTwinGone: proveTwinGone}
 }
 
 // remainingGrace is what is left of the local pod's grace period, in whole seconds and at least one: zero would remove

@@ -189,6 +189,7 @@ func TestPlan_LocalDeletedNoTwin(t *testing.T) {
 		"nobody saw its twin go, the peer is lost": {local: localPod(running, deleted(30, -90)), env: lost, want: planned{Kind: stepDeleteLocal, ProveTwinGone: true}},
 		"it never had a twin":                      {local: localPod(deleted(30, 30)), want: planned{Kind: stepDeleteLocal, ProveTwinGone: true}},
 		"it has ended":                             {local: localPod(phase(corev1.PodSucceeded), deleted(30, 30)), env: seenGone, want: planned{Kind: stepDeleteLocal}},
+		"it is being removed":                      {local: localPod(running, deleted(0, 0)), env: seenGone, want: planned{Kind: stepNone}},
 	})
 }
 
