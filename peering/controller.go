@@ -35,6 +35,8 @@ const (
 	offerEvery = time.Second
 	// removeEvery is how often the taking away of a node or tenant is looked at.
 	removeEvery = 300 * time.Millisecond
+	// wakeAfter is how long a change of a virtual node may wait for others to be looked at together.
+	wakeAfter = 50 * time.Millisecond
 	// reconcileTimeout bounds one pass.
 	reconcileTimeout = 30 * time.Second
 )
@@ -85,7 +87,7 @@ func New(cfg Config) (*Controller, error) {
 		Name: "peerings", ListWatch: live.ListWatch(peerings, peerings, nil),
 		Changed: func(before, now *v1alpha1.Peering) {
 			if before == nil || now == nil || !sameWish(before, now) {
-				c.Wake(nameOf(before, now))
+				c.queue.Add(nameOf(before, now))
 			}
 		},
 	})
@@ -105,8 +107,9 @@ func nameOf(before, now *v1alpha1.Peering) string {
 	return before.Name
 }
 
-// Wake looks at a Peering again soon. It does not block and may be called before Run.
-func (c *Controller) Wake(name string) { c.queue.Add(name) }
+// Wake looks at a Peering again within wakeAfter: a thousand pods that go call it a thousand times, and are looked at
+// together. It does not block and may be called before Run.
+func (c *Controller) Wake(name string) { c.queue.AddAfter(name, wakeAfter) }
 
 // Run works until ctx ends; it returns when all its goroutines have. Virtual nodes and tenants stay as they are.
 func (c *Controller) Run(ctx context.Context) {
@@ -269,7 +272,7 @@ func (c *Controller) ensureLink(ctx context.Context, p *v1alpha1.Peering) (*link
 	if err != nil {
 		return nil, err
 	}
-	l, err := dial(c.ctx, p, renewal, c.cfg.Log, func() { c.Wake(p.Name) })
+	l, err := dial(c.ctx, p, renewal, c.cfg.Log, func() { c.queue.Add(p.Name) })
 	if err != nil {
 		return nil, err
 	}
@@ -329,7 +332,7 @@ func (c *Controller) followOffers(ctx context.Context) {
 func (c *Controller) wakeProviders() {
 	for _, p := range c.peerings.List() {
 		if p.Spec.Share != nil {
-			c.Wake(p.Name)
+			c.queue.Add(p.Name)
 		}
 	}
 }
