@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -93,6 +94,7 @@ func (b *bed) usage() (all [2]map[string]lab.Usage, err error) {
 }
 
 // countWrites sums up what writes, but leases, which are renewed whatever happens. Only those of client, if it is given.
+// What the API server refused counts apart, with its code.
 func countWrites(requests []lab.RequestCount, client string) map[string]int64 {
 	writes := map[string]int64{}
 	for _, r := range requests {
@@ -102,6 +104,9 @@ func countWrites(requests []lab.RequestCount, client string) map[string]int64 {
 		name := r.Verb + " " + r.Resource
 		if r.Subresource != "" {
 			name += "/" + r.Subresource
+		}
+		if r.Code >= http.StatusBadRequest {
+			name += fmt.Sprintf(" (%d)", r.Code)
 		}
 		writes[name] += r.Count
 	}

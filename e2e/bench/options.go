@@ -46,7 +46,7 @@ func parse(args []string, w io.Writer) (options, error) {
 	f.StringVar(&rtts, "rtt", "0,50ms,200ms", "round trips to the provider's API server, for the largest number of pods")
 	f.IntVar(&o.single, "single", 20, "pods made one after another, of either kind")
 	f.BoolVar(&o.audit, "audit", true, "count what spillwayd alone writes, in a separate pass that is not timed")
-	f.StringVar(&o.json, "json", "bench.json", "file for all figures")
+	f.StringVar(&o.json, "json", "bin/bench.json", "file for all figures")
 	f.BoolVar(&quick, "quick", false, "one round of 10 and 100 pods, without delays")
 	f.BoolVar(&o.writeDocs, "write-docs", false, "put the table into "+docsPath)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "measure clusters that exist already: their kubeconfig")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"strings"
 
 	"github.com/spillway-dev/spillway/e2e/lab"
 )
@@ -52,7 +53,7 @@ func ownVerdicts(own *ownWrites) []verdict {
 		}
 		var n int64
 		for _, name := range names {
-			n += pick(own)[name]
+			n += countOf(pick(own), name)
 		}
 		return float64(n) / float64(own.Pods)
 	}
@@ -66,6 +67,17 @@ func ownVerdicts(own *ownWrites) []verdict {
 		{"writes to pods beyond these, per pod", perPod(consumer, otherPodWrites()...) + perPod(provider, append(otherPodWrites(), "patch pods/status")...), 0, "%.2f"},
 		{"Events for success, per pod", perPod(consumer, eventWrites()...) + perPod(provider, eventWrites()...), 0, "%.2f"},
 	}
+}
+
+// countOf is how often something was tried, with success or without.
+func countOf(writes map[string]int64, name string) int64 {
+	var n int64
+	for key, count := range writes {
+		if key == name || strings.HasPrefix(key, name+" (") {
+			n += count
+		}
+	}
+	return n
 }
 
 func otherPodWrites() []string {
