@@ -45,13 +45,14 @@ type Pair struct {
 	spaces map[string]*space  // guarded by mu; by local namespace
 	gone   map[types.UID]bool // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
 	taken  map[key]string     // guarded by mu; objects whose name a foreign object holds at the peer, with the words
+	done   map[key]doneStep   // guarded by mu; the last step of each pod, until it is gone
 	sent   map[key]sentPatch  // guarded by mu; the last patch sent to each twin, until its local pod is gone
 	wg     sync.WaitGroup     // the caches of spaces
 }
 
 func newPair(h *Home, cfg PairConfig) *Pair {
 	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
-		sent: map[key]sentPatch{}}
+		sent: map[key]sentPatch{}, done: map[key]doneStep{}}
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
 		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
@@ -290,6 +291,7 @@ func (p *Pair) forget(local *corev1.Pod) {
 	defer p.mu.Unlock()
 	delete(p.gone, local.UID)
 	delete(p.sent, p.podKey(local.Namespace, local.Name))
+	delete(p.done, p.podKey(local.Namespace, local.Name))
 }
 
 func (p *Pair) forgetGone(uid types.UID) {

@@ -197,6 +197,7 @@ func TestPlan_LocalDeletedRemoteRunning(t *testing.T) {
 	l := localPod(running)
 	runPlan(t, map[string]planRow{
 		"just deleted":                          {local: localPod(running, deleted(30, 30)), twin: twinOf(l, running), want: planned{Kind: stepDeleteTwin, Grace: 30 * time.Second}},
+		"just deleted, late in a second":        {local: localPod(running, deleted(30, 30), cutOff(900*time.Millisecond)), twin: twinOf(l, running), want: planned{Kind: stepDeleteTwin, Grace: 30 * time.Second}},
 		"deleted a while ago":                   {local: localPod(running, deleted(30, 12)), twin: twinOf(l, running), want: planned{Kind: stepDeleteTwin, Grace: 12 * time.Second}},
 		"deleted long ago":                      {local: localPod(running, deleted(30, -600)), twin: twinOf(l, running), want: planned{Kind: stepDeleteTwin, Grace: time.Second}},
 		"its twin is ending too":                {local: localPod(running, deleted(30, 20)), twin: twinOf(l, running, deleted(30, 20)), want: planned{Kind: stepNone}},

@@ -153,8 +153,25 @@ func (s step) remote() bool {
 	return s.proveTwinGone
 }
 
-// do performs one step: at most one write, preceded by the live read that the step asks for.
+// do performs one step, unless it was just done.
 func (p *Pair) do(ctx context.Context, s *space, local, twin *corev1.Pod, todo step) error {
+	if local == nil || todo.kind == stepNone {
+		return p.doNow(ctx, s, local, twin, todo)
+	}
+	k, this := p.podKey(local.Namespace, local.Name), newDoneStep(todo, local, twin, time.Now())
+	if p.justDone(k, this) {
+		p.home.queue.AddAfter(k, echoWithin)
+		return nil
+	}
+	err := p.doNow(ctx, s, local, twin, todo)
+	if err == nil {
+		p.noteDone(k, this)
+	}
+	return err
+}
+
+// doNow performs one step: at most one write, preceded by the live read that the step asks for.
+func (p *Pair) doNow(ctx context.Context, s *space, local, twin *corev1.Pod, todo step) error {
 	if todo.proveTwinGone {
 		if exists, err := p.twinExists(ctx, s, local); err != nil || exists {
 			return err // when it exists the watch will tell
