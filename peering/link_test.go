@@ -1,0 +1,166 @@
+package peering
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/oauth2"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+func TestRequestPatch(t *testing.T) {
+	for name, row := range map[string]struct {
+		before, wanted []string
+		want           string
+	}{
+		"nothing at all":         {nil, nil, ""},
+		"the same in any order":  {[]string{"a", "b"}, []string{"b", "a"}, ""},
+		"a first one":            {nil, []string{"a"}, `{"data":{"a":""}}`},
+		"one more":               {[]string{"a"}, []string{"a", "b"}, `{"data":{"b":""}}`},
+		"one less":               {[]string{"a", "b"}, []string{"a"}, `{"data":{"b":null}}`},
+		"another":                {[]string{"a"}, []string{"b"}, `{"data":{"a":null,"b":""}}`},
+		"none any more":          {[]string{"a", "b"}, nil, `{"data":{"a":null,"b":null}}`},
+		"what others wrote goes": {[]string{"x.y"}, []string{"a"}, `{"data":{"a":"","x.y":null}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(row.want, string(requestPatch(row.before, row.wanted))); diff != "" {
+				t.Errorf("patch (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestDeclareLost: a peer is lost when it has not answered for lostAfter, and only once.
+func TestDeclareLost(t *testing.T) {
+	began := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	broken := errors.New("connection refused")
+	for name, row := range map[string]struct {
+		link  *link
+		after time.Duration // since it was started
+		want  bool
+	}{
+		"it has just answered":                    {&link{answered: began}, time.Second, false},
+		"probes go wrong since a moment":          {&link{answered: began, err: broken}, lostAfter - time.Second, false},
+		"probes go wrong for long":                {&link{answered: began, err: broken}, lostAfter, true},
+		"a probe hangs since a moment":            {&link{answered: began}, lostAfter, false},
+		"a probe hangs for long":                  {&link{answered: began}, lostAfter + probeEvery, true},
+		"it has never answered, for a moment":     {&link{started: began, err: broken}, lostAfter - time.Second, false},
+		"it has never answered, for long":         {&link{started: began, err: broken}, lostAfter, true},
+		"it was declared lost before":             {&link{answered: began, err: broken, lost: true}, time.Hour, false},
+		"it answered between two tries that hang": {&link{answered: began.Add(time.Minute)}, time.Minute + probeEvery, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := row.link.declareLost(began.Add(row.after)); got != row.want {
+				t.Errorf("lost %t, want %t", got, row.want)
+			}
+		})
+	}
+}
+
+func TestRenewalDue(t *testing.T) {
+	fetched := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	for name, row := range map[string]struct {
+		life, age time.Duration
+		want      bool
+	}{
+		"fresh":                 {time.Hour, 0, false},
+		"a little too early":    {time.Hour, 47 * time.Minute, false},
+		"four fifths are over":  {time.Hour, 48 * time.Minute, true},
+		"it has ended":          {time.Hour, 2 * time.Hour, true},
+		"a shorter one granted": {10 * time.Minute, 8 * time.Minute, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := renewalDue(fetched, fetched.Add(row.life), fetched.Add(row.age)); got != row.want {
+				t.Errorf("due %t, want %t", got, row.want)
+			}
+		})
+	}
+}
+
+// issuer is an API server that grants tokens to these credentials and notes who asked.
+type issuer struct {
+	mu     sync.Mutex
+	knows  map[string]bool // guarded by mu
+	asked  []string        // guarded by mu
+	grants string          // guarded by mu
+}
+
+func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	credential := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	i.asked = append(i.asked, credential)
+	w.Header().Set("Content-Type", "application/json")
+	var answer any = &authenticationv1.TokenRequest{
+		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenRequest"},
+		Status:   authenticationv1.TokenRequestStatus{Token: i.grants, ExpirationTimestamp: metav1.NewTime(time.Now().Add(time.Hour))},
+	}
+	if !i.knows[credential] {
+		w.WriteHeader(http.StatusUnauthorized)
+		answer = &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Reason: metav1.StatusReasonUnauthorized, Code: 401}
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func TestTokens_WhichCredentialRenews(t *testing.T) {
+	for name, row := range map[string]struct {
+		age, life time.Duration // of the current token; life 0: there is none
+		knows     []string
+		wantAsked []string
+		want      string // the token afterwards; empty: an error
+	}{
+		"no token yet":                                 {knows: []string{"renewal"}, wantAsked: []string{"renewal"}, want: "new"},
+		"a fresh token":                                {age: time.Minute, life: time.Hour, want: "old"},
+		"an old token renews itself":                   {age: 50 * time.Minute, life: time.Hour, knows: []string{"old"}, wantAsked: []string{"old"}, want: "new"},
+		"an old token that is no longer known":         {age: 50 * time.Minute, life: time.Hour, knows: []string{"renewal"}, wantAsked: []string{"old", "renewal"}, want: "new"},
+		"an ended token, after a long outage":          {age: 5 * time.Hour, life: time.Hour, knows: []string{"renewal"}, wantAsked: []string{"renewal"}, want: "new"},
+		"an old token, and the peer grants no other":   {age: 50 * time.Minute, life: time.Hour, wantAsked: []string{"old", "renewal"}, want: "old"},
+		"an ended token, and the peer grants no other": {age: 5 * time.Hour, life: time.Hour, wantAsked: []string{"renewal"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := &issuer{knows: map[string]bool{}, grants: "new"}
+			for _, credential := range row.knows {
+				i.knows[credential] = true
+			}
+			server := httptest.NewServer(i)
+			defer server.Close()
+			source := &tokens{ctx: t.Context(), config: &rest.Config{Host: server.URL}, namespace: "spillway-tenant-home", renewal: "renewal"}
+			if row.life > 0 {
+				source.fetched = time.Now().Add(-row.age)
+				source.current = &oauth2.Token{AccessToken: "old", Expiry: source.fetched.Add(row.life)}
+			}
+			token, err := source.Token()
+			got := ""
+			if err == nil {
+				got = token.AccessToken
+			}
+			if diff := cmp.Diff(row.want, got) + cmp.Diff(row.wantAsked, i.asked); diff != "" {
+				t.Errorf("token %q, error %v (-want +got):\n%s", got, err, diff)
+			}
+		})
+	}
+}
+
+// TestTokens_RefusedTokenIsForgotten: a token that the peer refuses before its time is not shown again.
+func TestTokens_RefusedTokenIsForgotten(t *testing.T) {
+	fetched := time.Now().Add(-time.Minute)
+	source := &tokens{ctx: context.WithoutCancel(t.Context()), fetched: fetched, current: &oauth2.Token{AccessToken: "old", Expiry: fetched.Add(time.Hour)}}
+	source.ResetTokenOlderThan(fetched.Add(-time.Second))
+	if source.current == nil {
+		t.Fatal("a token that is newer than the refused one was forgotten")
+	}
+	source.ResetTokenOlderThan(time.Now())
+	if source.current != nil {
+		t.Error("a refused token was kept")
+	}
+}

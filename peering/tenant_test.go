@@ -1,0 +1,145 @@
+package peering
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+func TestTenant_NamespaceNames(t *testing.T) {
+	one := tenant{peering: "home", consumer: "id-1"}
+	two := tenant{peering: "other", consumer: "id-2"}
+	long := strings.Repeat("a", 63)
+	names := map[string]string{}
+	for what, name := range map[string]string{
+		"shop of one": one.namespaceName("shop"), "shop of two": two.namespaceName("shop"), "blog of one": one.namespaceName("blog"),
+		"a long name": one.namespaceName(long), "another long name": one.namespaceName(long[:62] + "b"),
+		"a long name of two": two.namespaceName(long),
+	} {
+		if !validNamespace(name) {
+			t.Errorf("%s: %q is no name of a namespace", what, name)
+		}
+		if other := names[name]; other != "" {
+			t.Errorf("%s and %s have the same name %q", what, other, name)
+		}
+		names[name] = what
+	}
+	if got := one.namespaceName("shop"); got != one.namespaceName("shop") || !strings.HasPrefix(got, "shop-") {
+		t.Errorf("namespace shop is %q: it should be recognised, and stay the same", got)
+	}
+}
+
+// TestTenant_NamesAreFixed: a provider that is updated must find what it made before.
+func TestTenant_NamesAreFixed(t *testing.T) {
+	one := tenant{peering: "home", consumer: "6f1c3a52-64a9-4d53-8b49-0d6e4b0f1a11"}
+	got := []string{one.namespace(), one.clusterObject(), one.namespaceName("shop"), one.namespaceName(strings.Repeat("long-", 12) + "end")}
+	want := []string{"spillway-tenant-home", "spillway-tenant-home", "shop-71d061c1", "long-long-long-long-long-long-long-long-long--e4855d75-71d061c1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+}
+
+// TestTenant_Rights: nothing cluster-wide but the tenant's own Peering, by name.
+func TestTenant_Rights(t *testing.T) {
+	id := tenant{peering: "home", consumer: "id-1"}.identity()
+	if len(id.clusterRole.Rules) != 1 {
+		t.Fatalf("%d cluster-wide rules, want 1", len(id.clusterRole.Rules))
+	}
+	rule := id.clusterRole.Rules[0]
+	if !slices.Equal(rule.ResourceNames, []string{"home"}) || !slices.Equal(rule.Resources, []string{"peerings"}) ||
+		!slices.Equal(rule.Verbs, []string{"get", "list", "watch"}) {
+		t.Errorf("cluster-wide rule %+v", rule)
+	}
+	bound := map[string]string{}
+	for _, b := range id.bindings {
+		bound[*b.Subjects[0].Name] = *b.RoleRef.Name
+	}
+	want := map[string]string{accountConsumer: roleIdentity, accountRenewal: roleRenewal}
+	if diff := cmp.Diff(want, bound); diff != "" {
+		t.Errorf("roles in the namespace of the identity (-want +got):\n%s", diff)
+	}
+}
+
+func TestTenant_EverythingIsMarked(t *testing.T) {
+	one := tenant{peering: "home", consumer: "id-1"}
+	id, h := one.identity(), one.home("shop")
+	quota := one.quota("shop-x", amounts{corev1.ResourceCPU: 1000})
+	for what, labels := range map[string]map[string]string{
+		"the identity's namespace": id.namespace.Labels, "its Secret": id.secret.Labels, "its requests": id.requests.Labels,
+		"its account": id.accounts[0].Labels, "its renewal account": id.accounts[1].Labels,
+		"its binding": id.bindings[0].Labels, "its other binding": id.bindings[1].Labels,
+		"its cluster role": id.clusterRole.Labels, "its cluster binding": id.clusterBinding.Labels,
+		"a namespace": h.namespace.Labels, "its rights": h.binding.Labels, "its defaults": h.defaults.Labels,
+		"its network policy": h.policy.Labels, "its quota": quota.Labels,
+	} {
+		if labels[v1alpha1.LabelTenant] != "id-1" {
+			t.Errorf("%s does not carry %s=id-1, so un-peering would leave it: %v", what, v1alpha1.LabelTenant, labels)
+		}
+	}
+}
+
+func TestTenant_PodSecurity(t *testing.T) {
+	for level, want := range map[v1alpha1.PodSecurityLevel]string{"": "baseline", v1alpha1.PodSecurityRestricted: "restricted"} {
+		h := tenant{peering: "home", consumer: "id-1", share: v1alpha1.Share{PodSecurity: level}}.home("shop")
+		if got := h.namespace.Labels[labelPodSecurity]; got != want {
+			t.Errorf("level %q becomes %q, want %q", level, got, want)
+		}
+	}
+}
+
+func TestTenant_QuotaCountsRequests(t *testing.T) {
+	quota := tenant{consumer: "id-1"}.quota("shop-x", amounts{
+		corev1.ResourceCPU: 1500, corev1.ResourceMemory: 1 << 30 * 1000, corev1.ResourcePods: 7000, "example.org/gpu": 2000,
+	})
+	got := map[string]string{}
+	for name, q := range *quota.Spec.Hard {
+		got[string(name)] = q.String()
+	}
+	want := map[string]string{"requests.cpu": "1500m", "requests.memory": "1Gi", "pods": "7", "requests.example.org/gpu": "2"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("quota (-want +got):\n%s", diff)
+	}
+}
+
+// TestRequestedNamespaces: the provider trusts nothing that a consumer writes.
+func TestRequestedNamespaces(t *testing.T) {
+	for name, row := range map[string]struct {
+		asked []string
+		want  []string
+	}{
+		"nothing":             {nil, nil},
+		"two, sorted":         {[]string{"shop", "blog"}, []string{"blog", "shop"}},
+		"what is no name":     {[]string{"shop", "Shop", "..", "a.b", "-x", "", strings.Repeat("a", 64)}, []string{"shop"}},
+		"names of the system": {[]string{"kube-system"}, []string{"kube-system"}}, // becomes kube-system-HASH, which is nobody's
+	} {
+		t.Run(name, func(t *testing.T) {
+			cm := &corev1.ConfigMap{Data: map[string]string{}}
+			for _, key := range row.asked {
+				cm.Data[key] = "ignored"
+			}
+			if diff := cmp.Diff(row.want, requestedNamespaces(cm)); diff != "" {
+				t.Errorf("namespaces (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if got := requestedNamespaces(nil); got != nil {
+		t.Errorf("no ConfigMap: %v", got)
+	}
+}
+
+func TestAmounts_ThereAndBack(t *testing.T) {
+	in := corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("1500m"), corev1.ResourceMemory: resource.MustParse("3Gi"), corev1.ResourcePods: resource.MustParse("110"),
+	}
+	for name, q := range amountsOf(in).list() {
+		if want := in[name]; q.Cmp(want) != 0 || q.String() != want.String() {
+			t.Errorf("%s: %s becomes %s", name, want.String(), q.String())
+		}
+	}
+}
