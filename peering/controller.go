@@ -37,6 +37,8 @@ const (
 	removeEvery = 300 * time.Millisecond
 	// wakeAfter is how long a change of a virtual node may wait for others to be looked at together.
 	wakeAfter = 50 * time.Millisecond
+	// openEvery is how often a new namespace of a tenant is looked at until it is complete.
+	openEvery = 50 * time.Millisecond
 	// reconcileTimeout bounds one pass.
 	reconcileTimeout = 30 * time.Second
 )
@@ -196,9 +198,13 @@ func (c *Controller) share(ctx context.Context, p *v1alpha1.Peering, status *v1a
 		seen.tenantErr = fmt.Errorf("reading the cluster's nodes and pods")
 		return removeEvery
 	}
-	if seen.tenantErr = c.tenants.ensure(ctx, p, status, time.Now()); seen.tenantErr != nil {
+	var waiting bool
+	if waiting, seen.tenantErr = c.tenants.ensure(ctx, p, status, time.Now()); seen.tenantErr != nil {
 		c.cfg.Log.Warn("tenant not in place", zap.String("peer", p.Name), zap.Error(seen.tenantErr))
 		return time.Second
+	}
+	if waiting {
+		return openEvery
 	}
 	return 0
 }

@@ -33,38 +33,41 @@ type tenantState struct {
 	ensured    time.Time                            // when
 	namespaces map[string]v1alpha1.PodSecurityLevel // by the consumer's name: as made
 	quotas     map[string]amounts                   // by name here
+	open       map[string]bool                      // by the consumer's name: the tenant was let in
 }
 
 func validNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
 
 // ensure makes everything for the tenant of a Peering and fills in the status. It writes only what differs from what it
-// applied last.
-func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alpha1.PeeringStatus, now time.Time) error {
+// applied last. It returns whether a namespace is not complete yet: call it again soon.
+func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alpha1.PeeringStatus, now time.Time) (waiting bool, err error) {
 	want := tenant{peering: p.Name, consumer: p.Spec.ClusterID, share: *p.Spec.Share}
 	state := t.made[p.Name]
 	if state == nil || now.Sub(state.ensured) > ensureEvery {
-		state = &tenantState{ensured: now, namespaces: map[string]v1alpha1.PodSecurityLevel{}, quotas: map[string]amounts{}}
+		state = &tenantState{
+			ensured: now, namespaces: map[string]v1alpha1.PodSecurityLevel{}, quotas: map[string]amounts{}, open: map[string]bool{},
+		}
 		t.made[p.Name] = state
 	}
 	if err := t.ensureIdentity(ctx, want, state); err != nil {
-		return err
+		return false, err
 	}
 	requests, _ := t.caches.requests.Get(want.namespace(), requestsConfigMap)
 	wanted := requestedNamespaces(requests)
 	if err := t.ensureNamespaces(ctx, want, state, wanted); err != nil {
-		return err
+		return false, err
 	}
 	o := t.caches.ledger.offer(&want.share, t.caches.namespacesOf(want.consumer))
 	if err := t.ensureQuotas(ctx, want, state, o, wanted); err != nil {
-		return err
+		return false, err
+	}
+	open, err := t.openNamespaces(ctx, want, state, wanted)
+	if err != nil {
+		return false, err
 	}
 	status.Offer, status.NodeLabels = o.total.list(), o.labels
-	status.Tenant = &v1alpha1.Tenant{Namespace: want.namespace(), RenewalSecretName: renewalSecret}
-	for _, name := range wanted {
-		status.Tenant.Namespaces = append(status.Tenant.Namespaces,
-			v1alpha1.TenantNamespace{Name: name, RemoteName: want.namespaceName(name)})
-	}
-	return nil
+	status.Tenant = &v1alpha1.Tenant{Namespace: want.namespace(), RenewalSecretName: renewalSecret, Namespaces: open}
+	return len(open) < len(wanted), nil
 }
 
 func (t *tenants) ensureIdentity(ctx context.Context, want tenant, state *tenantState) error {
@@ -153,10 +156,52 @@ func (t *tenants) ensureHome(ctx context.Context, want tenant, local string) err
 	if _, err := t.cfg.Client.NetworkingV1().NetworkPolicies(name).Apply(ctx, h.policy, opts); err != nil {
 		return fmt.Errorf("apply NetworkPolicy %s/%s: %w", name, objectName, err)
 	}
-	if _, err := t.cfg.Client.RbacV1().RoleBindings(name).Apply(ctx, h.binding, opts); err != nil {
-		return missingRole(fmt.Errorf("apply RoleBinding %s/%s: %w", name, objectName, err))
-	}
 	return nil
+}
+
+// openNamespaces lets the tenant into those of its namespaces that are complete, and lists all that are open.
+func (t *tenants) openNamespaces(ctx context.Context, want tenant, state *tenantState, wanted []string) ([]v1alpha1.TenantNamespace, error) {
+	var open []v1alpha1.TenantNamespace
+	for _, local := range wanted {
+		name := want.namespaceName(local)
+		if !state.open[local] {
+			complete, err := t.complete(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			if !complete {
+				continue
+			}
+			_, err = t.cfg.Client.RbacV1().RoleBindings(name).Apply(ctx, want.home(local).binding,
+				metav1.ApplyOptions{FieldManager: v1alpha1.FieldManager, Force: true})
+			if err != nil {
+				return nil, missingRole(fmt.Errorf("apply RoleBinding %s/%s: %w", name, objectName, err))
+			}
+			state.open[local] = true
+		}
+		open = append(open, v1alpha1.TenantNamespace{Name: local, RemoteName: name})
+	}
+	return open, nil
+}
+
+// complete says whether pods can be made in a namespace and are counted there. Kubernetes sees to both a moment after
+// the namespace and its quota were made: without the ServiceAccount every pod is refused, and without the quota's status
+// none is.
+func (t *tenants) complete(ctx context.Context, namespace string) (bool, error) {
+	core := t.cfg.Client.CoreV1()
+	if _, err := core.ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("get ServiceAccount %s/default: %w", namespace, err)
+	}
+	quota, err := core.ResourceQuotas(namespace).Get(ctx, objectName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("get ResourceQuota %s/%s: %w", namespace, objectName, err)
+	}
+	return len(quota.Status.Hard) >= len(quota.Spec.Hard), nil
 }
 
 // missingRole says what to look at when a tenant's role cannot be bound.
@@ -177,6 +222,7 @@ func (t *tenants) dropNamespaces(ctx context.Context, want tenant, state *tenant
 			return err
 		}
 		delete(state.namespaces, local)
+		delete(state.open, local)
 		delete(state.quotas, ns.Name)
 	}
 	return nil
