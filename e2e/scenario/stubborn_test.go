@@ -3,14 +3,17 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spillway-dev/spillway/e2e/lab"
+	"github.com/spillway-dev/spillway/e2e/lab/realnode"
 )
 
 // TestDeleteStubbornPod: the local object stays until its twin has really ended, however long that takes. A force delete
@@ -31,19 +34,35 @@ func (s *scenario) ignoresTerm(grace int64) {
 	}))
 	_, twin := s.running("stubborn")
 	s.deletePod("stubborn", metav1.DeleteOptions{})
-	lasted := s.eventually(soon, "the twin ends", func(ctx context.Context) error {
-		if _, err := s.local(ctx, "stubborn"); err != nil && s.twinGone(ctx, twin) != nil {
-			s.Fatalf("the local object is gone (%v) while its twin lives", err)
+	lasted := s.eventually(soon, "the local object goes", func(ctx context.Context) error {
+		gone := s.gone(ctx, "stubborn")
+		if gone == nil {
+			s.check(s.over(ctx, twin))
 		}
-		return s.twinGone(ctx, twin)
+		return gone
 	})
-	if lasted < time.Duration(grace-2)*time.Second {
-		s.Errorf("the twin ended after %s: it had a grace period of %d s", lasted, grace)
+	if earliest := time.Duration(grace-1) * time.Second; lasted < earliest {
+		s.Errorf("it went after %s: its container had %d s", lasted, grace)
 	}
-	s.eventually(soon, "then the local object goes", func(ctx context.Context) error { return s.gone(ctx, "stubborn") })
+	s.eventually(soon, "the twin is gone too", func(ctx context.Context) error { return s.twinGone(ctx, twin) })
 }
 
-// heldInProvider: something in the provider holds the twin far beyond its grace period.
+// over says that containers of a twin may still run; nil when none does.
+func (s *scenario) over(ctx context.Context, twin *corev1.Pod) error {
+	now, err := s.provider.kube.CoreV1().Pods(twin.Namespace).Get(ctx, twin.Name, getOptions())
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if now.UID == twin.UID && now.Status.Phase != corev1.PodSucceeded && now.Status.Phase != corev1.PodFailed {
+		return fmt.Errorf("its twin %s/%s is still %s", now.Namespace, now.Name, now.Status.Phase)
+	}
+	return nil
+}
+
+// heldInProvider: the twin is held far beyond its grace period, and nobody says that its containers have ended.
 func (s *scenario) heldInProvider() {
 	s.create(s.remotePod("held", withGrace(1)))
 	_, twin := s.running("held")
@@ -98,4 +117,23 @@ func (s *scenario) forceDeleteDuringOutage() {
 	s.always(2*time.Second, "the twin runs on", func(ctx context.Context) error { return s.untouched(ctx, twin) })
 	s.check(s.provider.Link().Restore())
 	s.eventually(soon, "the twin goes when the provider answers", func(ctx context.Context) error { return s.twinGone(ctx, twin) })
+}
+
+// TestDeleteStubbornPod_RealNodes is the same with real containers, which a kubelet of the provider has to kill.
+func TestDeleteStubbornPod_RealNodes(t *testing.T) {
+	if missing := realnode.Preflight(); len(missing) > 0 {
+		t.Skip(strings.Join(missing, "\n"))
+	}
+	w, err := newWorld(t.Context(), []lab.ClusterOptions{{Name: east, Simulated: []lab.NodeGroup{{Count: 1}}}, {Name: west, Real: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.down(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	s := beginOn(t, w)
+	t.Run("IgnoresTerm", func(t *testing.T) { s.at(t).ignoresTerm(6) })
+	t.Run("ForceDelete", func(t *testing.T) { s.at(t).forceDelete() })
 }

@@ -26,11 +26,11 @@ func TestProviderUnreachable(t *testing.T) {
 	t.Run("Refused60s", func(t *testing.T) { s.at(t).outage("refused", lab.Refuse, 60*time.Second, nil) })
 	t.Run("Lost20s", func(t *testing.T) { s.at(t).outage("lost", lab.Blackhole, 20*time.Second, nil) })
 	t.Run("SpillwaydRestartsMeanwhile", func(t *testing.T) {
-		s.at(t).outage("restart", lab.Refuse, 50*time.Second, func() { s.check(s.consumer.spillwayd.Restart()) })
+		s.at(t).outage("restart", lab.Refuse, 25*time.Second, func() { s.check(s.consumer.spillwayd.Restart()) })
 	})
 }
 
-// outage cuts the way to the provider for a while, with meanwhile in the middle of it (may be nil).
+// outage cuts the way to the provider for a while, with meanwhile at its beginning (may be nil).
 func (s *scenario) outage(prefix string, mode lab.CutMode, during time.Duration, meanwhile func()) {
 	var untouched []string
 	for i := range 5 {
@@ -66,6 +66,9 @@ func (s *scenario) outage(prefix string, mode lab.CutMode, during time.Duration,
 	s.Cleanup(func() { s.check(link.Restore()) })
 	begun := time.Now()
 	s.check(link.Cut(mode))
+	if meanwhile != nil {
+		meanwhile()
+	}
 	s.deletePod(polite, metav1.DeleteOptions{})
 	s.deletePod(forced, byForce())
 	s.create(s.remotePod(prefix + "-early")) // the scheduler still takes the node for Ready
@@ -73,9 +76,6 @@ func (s *scenario) outage(prefix string, mode lab.CutMode, during time.Duration,
 		return s.nodeIs(ctx, corev1.ConditionFalse)
 	})
 	s.create(s.remotePod(prefix + "-late"))
-	if meanwhile != nil {
-		meanwhile()
-	}
 	s.always(during-time.Since(begun), "no pod changes", func(ctx context.Context) error {
 		if err := s.nodeIs(ctx, corev1.ConditionTrue); err == nil {
 			return errors.New("the node is Ready while the provider is away")
@@ -86,6 +86,7 @@ func (s *scenario) outage(prefix string, mode lab.CutMode, during time.Duration,
 		s.Errorf("the deleted pod must stay until its twin has ended: %v", err)
 	}
 
+	s.leaseIsFresh()
 	s.check(link.Restore())
 	s.eventually(readyIn, "the node is Ready", func(ctx context.Context) error { return s.nodeIs(ctx, corev1.ConditionTrue) })
 	s.eventually(soon, "the deleted pods are gone, and their twins", func(ctx context.Context) error {
@@ -100,4 +101,14 @@ func (s *scenario) outage(prefix string, mode lab.CutMode, during time.Duration,
 	pods, err := s.localPods(s.ctx)
 	s.check(err)
 	s.check(s.oneTwinEach(s.ctx, pods))
+}
+
+// leaseIsFresh: without renewals Kubernetes would call the node's state Unknown, its pods not Ready, and evict them.
+func (s *scenario) leaseIsFresh() {
+	s.Helper()
+	lease, err := s.consumer.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(s.ctx, nodeName, getOptions())
+	s.check(err)
+	if age := time.Since(lease.Spec.RenewTime.Time); age > 15*time.Second {
+		s.Errorf("the node's Lease was renewed %s ago, want at most 15 s", age.Round(time.Second))
+	}
 }
