@@ -199,3 +199,20 @@ func (b *bed) settle(ctx context.Context) error {
 	}
 	return nil
 }
+
+// awaitCalm waits, for some minutes at most, until other programs are at rest.
+func (b *bed) awaitCalm(ctx context.Context) error {
+	const every, atMost, enough = time.Second, 3 * time.Minute, 3
+	for began, calm := time.Now(), 0; calm < enough && time.Since(began) < atMost; {
+		before, at := b.busy(), time.Now()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(every):
+		}
+		if calm++; b.othersSince(before, time.Since(at)) >= disturbing {
+			calm = 0
+		}
+	}
+	return nil
+}

@@ -21,6 +21,7 @@ type options struct {
 	rtts   []time.Duration // ascending; the first is 0
 	single int             // pods one after another
 	audit  bool
+	calm   bool // wait for other programs, and repeat what they disturbed
 	json   string
 
 	writeDocs bool
@@ -46,6 +47,7 @@ func parse(args []string, w io.Writer) (options, error) {
 	f.StringVar(&rtts, "rtt", "0,50ms,200ms", "round trips to the provider's API server, for the largest number of pods")
 	f.IntVar(&o.single, "single", 20, "pods made one after another, of either kind")
 	f.BoolVar(&o.audit, "audit", true, "count what spillwayd alone writes, in a separate pass that is not timed")
+	f.BoolVar(&o.calm, "calm", false, "wait until other programs are at rest, and repeat (twice at most) what they disturbed")
 	f.StringVar(&o.json, "json", "bin/bench.json", "file for all figures")
 	f.BoolVar(&quick, "quick", false, "one round of 10 and 100 pods, without delays")
 	f.BoolVar(&o.writeDocs, "write-docs", false, "put the table into "+docsPath)
