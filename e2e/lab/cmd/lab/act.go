@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,12 +15,12 @@ import (
 )
 
 // ask picks the lab and calls its owner about one cluster.
-func (c *common) ask(cmd *cobra.Command, method, cluster, what string, request, answer any) error {
+func (c *common) ask(cmd *cobra.Command, cluster, what string, request, answer any) error {
 	name, err := pick(c.lab)
 	if err != nil {
 		return err
 	}
-	return call(cmd.Context(), name, method, []string{"clusters", cluster, what}, request, answer)
+	return call(cmd.Context(), name, []string{"clusters", cluster, what}, request, answer)
 }
 
 func cutCommand(c *common) *cobra.Command {
@@ -70,7 +69,7 @@ func restoreCommand(c *common) *cobra.Command {
 
 func (c *common) link(cmd *cobra.Command, cluster string, request linkRequest) error {
 	var state lab.LinkState
-	if err := c.ask(cmd, http.MethodPost, cluster, "link", request, &state); err != nil {
+	if err := c.ask(cmd, cluster, "link", request, &state); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "way to %s: %s\n", cluster, linkWords(state))
@@ -90,7 +89,7 @@ func linkWords(s lab.LinkState) string {
 
 // act does something to args[1], a component or node of cluster args[0].
 func (c *common) act(cmd *cobra.Command, what, done string, args []string) error {
-	if err := c.ask(cmd, http.MethodPost, args[0], what, nameRequest{args[1]}, nil); err != nil {
+	if err := c.ask(cmd, args[0], what, nameRequest{args[1]}, nil); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s of %s\n", done, args[1], args[0])

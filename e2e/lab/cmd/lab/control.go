@@ -133,8 +133,13 @@ func reply(w http.ResponseWriter, answer any, err error) {
 	_ = json.NewEncoder(w).Encode(answer) // the client is gone, then
 }
 
-// call asks the owner of the lab of that name. answer may be nil.
-func call(ctx context.Context, name, method string, path []string, ask, answer any) error {
+// call asks the owner of the lab of that name: to tell something (GET, ask is nil) or to do something (POST). answer may
+// be nil.
+func call(ctx context.Context, name string, path []string, ask, answer any) error {
+	method := http.MethodGet
+	if ask != nil {
+		method = http.MethodPost
+	}
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socketPath(name))
 	}}}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
@@ -84,7 +83,7 @@ func statuses(ctx context.Context, only string) ([]labStatus, error) {
 		}
 		s := labStatus{State: state, Alive: lab.Alive(name), Kubeconfig: filepath.Join(lab.Dir(name), "kubeconfig")}
 		if s.Alive && s.Serve && s.Ready {
-			_ = call(ctx, name, http.MethodGet, []string{"status"}, nil, &s.Live) // it may be ending
+			_ = call(ctx, name, []string{"status"}, nil, &s.Live) // it may be ending
 		}
 		all = append(all, s)
 	}
@@ -143,7 +142,7 @@ func requestsCommand(c *common) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var counts []lab.RequestCount
-			if err := c.ask(cmd, http.MethodGet, args[0], "requests", nil, &counts); err != nil {
+			if err := c.ask(cmd, args[0], "requests", nil, &counts); err != nil {
 				return err
 			}
 			return show(cmd.OutOrStdout(), format, counts, func(w io.Writer) { showRequests(w, counts) })
