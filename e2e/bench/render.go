@@ -27,7 +27,10 @@ func render(r *result) string {
 		costTable(&b, r)
 	}
 	verdictTable(&b, r)
-	fmt.Fprintf(&b, "\nOther programs used at most %.1f cores during a load. The whole run took %.0f s.\n", othersAtMost(r), r.TookSeconds)
+	if !r.Outside {
+		fmt.Fprintf(&b, "\nOther programs used at most %.1f cores during a load.", othersAtMost(r))
+	}
+	fmt.Fprintf(&b, "\nThe whole run took %.0f s.\n", r.TookSeconds)
 	return b.String()
 }
 
