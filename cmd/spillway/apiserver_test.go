@@ -55,6 +55,19 @@ func newAPIServer(t *testing.T, id string) *apiServer {
 	return s
 }
 
+// deny takes rights away: "verb resource".
+func (s *apiServer) deny(rights ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denied = rights
+}
+
+func (s *apiServer) denies(right string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.denied, right)
+}
+
 // put stores an object as it is.
 func (s *apiServer) put(path string, object map[string]any) {
 	s.mu.Lock()
@@ -92,7 +105,7 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
 	case resource == "selfsubjectaccessreviews":
 		s.review(w, r)
-	case slices.Contains(s.denied, strings.ToLower(r.Method)+" "+resource):
+	case s.denies(strings.ToLower(r.Method)+" "+resource):
 		refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, "user may not "+strings.ToLower(r.Method)+" "+resource)
 	case r.Method == http.MethodGet && !named && r.URL.Query().Has("watch"):
 		s.watch(w, r, collection, resource)
@@ -130,7 +143,7 @@ func (s *apiServer) review(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	asked := body["spec"].(map[string]any)["resourceAttributes"].(map[string]any)
-	denied := slices.Contains(s.denied, fmt.Sprintf("%s %s", asked["verb"], asked["resource"]))
+	denied := s.denies(fmt.Sprintf("%s %s", asked["verb"], asked["resource"]))
 	answer(w, map[string]any{"status": map[string]any{"allowed": !denied}})
 }
 
