@@ -105,7 +105,7 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
 	case resource == "selfsubjectaccessreviews":
 		s.review(w, r)
-	case s.denies(strings.ToLower(r.Method)+" "+resource):
+	case s.denies(strings.ToLower(r.Method) + " " + resource):
 		refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, "user may not "+strings.ToLower(r.Method)+" "+resource)
 	case r.Method == http.MethodGet && !named && r.URL.Query().Has("watch"):
 		s.watch(w, r, collection, resource)
