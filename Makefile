@@ -46,10 +46,10 @@ build: bin/spillway bin/spillwayd bin/kubectl-spillway bin/lab ## Build all prog
 # The go command knows best whether something has changed.
 .PHONY: bin/spillway bin/spillwayd bin/lab
 bin/spillway bin/spillwayd:
-	CGO_ENABLED=0 go build -trimpath -o $@ ./cmd/$(@F)
+	CGO_ENABLED=0 go build -o $@ ./cmd/$(@F)
 
 bin/lab:
-	CGO_ENABLED=0 go build -trimpath -o $@ ./e2e/lab/cmd/lab
+	CGO_ENABLED=0 go build -o $@ ./e2e/lab/cmd/lab
 
 bin/kubectl-spillway: bin/spillway
 	ln -sf spillway $@

@@ -111,7 +111,7 @@ func buildPrograms(ctx context.Context) (folder string, err error) {
 	if folder, err = os.MkdirTemp("", "spillway-scenario-"); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", folder, "./cmd/spillway", "./cmd/spillwayd")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", folder, "./cmd/spillway", "./cmd/spillwayd")
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return folder, fmt.Errorf("build spillway and spillwayd: %w\n%s", err, out)
