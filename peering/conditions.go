@@ -26,6 +26,24 @@ type observation struct {
 	hasNode bool      // with borrow: the virtual node was started
 }
 
+// settleWithin is how long after its start a link may take to find everything as it was.
+const settleWithin = 5 * time.Second
+
+// settling says that this process has only just begun to look: what an earlier one wrote is better than "starting".
+func (o observation) settling(now time.Time) bool {
+	if o.spec.Borrow == nil || o.linkErr != nil || o.link.err != nil || o.node.Err != nil ||
+		now.Sub(o.link.started) > settleWithin {
+		return false
+	}
+	return !o.link.answered || o.link.remote == nil || !o.node.Registered
+}
+
+// judged says whether an earlier pass has judged this generation.
+func judged(before []metav1.Condition, generation int64) bool {
+	ready := meta.FindStatusCondition(before, v1alpha1.ConditionReady)
+	return ready != nil && ready.ObservedGeneration == generation
+}
+
 // verdict is the state of one condition.
 type verdict struct {
 	status  metav1.ConditionStatus

@@ -152,3 +152,35 @@ func TestConditions_OfARoleThatIsGone(t *testing.T) {
 		t.Errorf("a Peering that no longer shares still has TenantReady: %v", got)
 	}
 }
+
+// TestSettling: after a restart, what the process before wrote stands until this one has looked, or has failed to.
+func TestSettling(t *testing.T) {
+	start := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	borrow := v1alpha1.PeeringSpec{Borrow: &v1alpha1.Borrow{}}
+	rows := map[string]struct {
+		seen  observation
+		after time.Duration
+		want  bool
+	}{
+		"nothing has answered yet":          {observation{spec: borrow, link: linkState{started: start}}, time.Second, true},
+		"nothing has answered for too long": {observation{spec: borrow, link: linkState{started: start}}, time.Minute, false},
+		"the first answer is an error":      {observation{spec: borrow, link: linkState{started: start, err: errCredentialMissing}}, time.Second, false},
+		"the node is being registered": {
+			observation{spec: borrow, link: linkState{started: start, answered: true, remote: &v1alpha1.Peering{}}}, time.Second, true,
+		},
+		"all is as it was": {
+			observation{
+				spec: borrow, node: NodeState{Registered: true},
+				link: linkState{started: start, answered: true, remote: &v1alpha1.Peering{}},
+			}, time.Second, false,
+		},
+		"only sharing": {observation{link: linkState{started: start}}, time.Second, false},
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			if got := row.seen.settling(start.Add(row.after)); got != row.want {
+				t.Errorf("settling is %v, want %v", got, row.want)
+			}
+		})
+	}
+}

@@ -184,6 +184,9 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	if err != nil || deleting {
 		return removing, err
 	}
+	if seen.settling(time.Now()) && judged(p.Status.Conditions, p.Generation) {
+		return max(after, settleWithin), nil
+	}
 	status.Conditions = conditions(p.Status.Conditions, seen)
 	return max(after, removing), c.writeStatus(ctx, p, status)
 }

@@ -226,6 +226,7 @@ func (l *link) declareLost(now time.Time) bool {
 
 // linkState is what is known of a peer. Plain values; objects are shared and must not be changed.
 type linkState struct {
+	started  time.Time
 	answered bool  // at least once
 	lost     bool  // not for lostAfter
 	err      error // of the last probe
@@ -235,7 +236,7 @@ type linkState struct {
 
 func (l *link) state() linkState {
 	l.mu.Lock()
-	s := linkState{answered: !l.answered.IsZero(), lost: l.lost, err: l.err, version: l.version}
+	s := linkState{started: l.started, answered: !l.answered.IsZero(), lost: l.lost, err: l.err, version: l.version}
 	l.mu.Unlock()
 	s.remote, _ = l.peering.Get("", l.endpoint.PeeringName)
 	return s
