@@ -113,27 +113,28 @@ func (s *scenario) quotaOverTwoNamespaces() {
 	other := *s
 	other.ns = s.namespace(true)
 	second := s.tenantNamespace(other.ns)
-	s.eventually(soon, "the second namespace may take what the first leaves", func(ctx context.Context) error {
-		quota, err := s.provider.kube.CoreV1().ResourceQuotas(second).Get(ctx, "spillway", getOptions())
-		if err != nil {
-			return err
-		}
-		// The API server enforces what the quota controller has confirmed.
-		if left := quota.Status.Hard["requests.cpu"]; left.Value() != 1 {
-			return fmt.Errorf("its quota is %s CPUs, want 1", left.String())
-		}
-		return nil
-	})
+	s.quota(second, "1", "the second namespace may take what the first leaves")
 	other.create(other.remotePod("second", onNode, requesting("2")))
 	s.eventually(soon, "the provider refuses what is above the share", func(ctx context.Context) error {
 		return other.refused(ctx, "second", "RefusedByProvider")
 	})
 	s.deletePod("first", byForce())
-	s.eventually(45*time.Second, "the other pod starts when the first has gone", func(ctx context.Context) error {
-		pod, err := other.local(ctx, "second")
+	s.quota(second, "4", "the second namespace may take everything when the first is empty") // TestForeignPod waits for the next try
+}
+
+// quota waits until the provider enforces that many CPUs in one of its namespaces: the API server goes by what the quota
+// controller has confirmed.
+func (s *scenario) quota(namespace, cpu, why string) {
+	s.Helper()
+	want := resource.MustParse(cpu)
+	s.eventually(followedIn, why, func(ctx context.Context) error {
+		quota, err := s.provider.kube.CoreV1().ResourceQuotas(namespace).Get(ctx, "spillway", getOptions())
 		if err != nil {
 			return err
 		}
-		return ready(pod)
+		if hard := quota.Status.Hard["requests.cpu"]; hard.Cmp(want) != 0 {
+			return fmt.Errorf("its quota is %s CPUs, want %s", hard.String(), cpu)
+		}
+		return nil
 	})
 }

@@ -115,7 +115,7 @@ func (s *scenario) atRest(ctx context.Context, doomed map[string]bool) error {
 		return err
 	}
 	if want := steadyPods + wavePods/2 + jobs*completed + barePods - len(doomed); len(pods) != want {
-		return fmt.Errorf("%d pods, want %d", len(pods), want)
+		return fmt.Errorf("%d pods, want %d%s", len(pods), want, s.ending(ctx, pods))
 	}
 	for i := range pods {
 		if err := ready(&pods[i]); err != nil && pods[i].Status.Phase != corev1.PodSucceeded {
@@ -123,6 +123,24 @@ func (s *scenario) atRest(ctx context.Context, doomed map[string]bool) error {
 		}
 	}
 	return s.oneTwinEach(ctx, pods)
+}
+
+// ending lists the pods that are being deleted, each with its twin.
+func (s *scenario) ending(ctx context.Context, pods []corev1.Pod) string {
+	text := ""
+	for _, pod := range pods {
+		if pod.DeletionTimestamp == nil {
+			continue
+		}
+		text += fmt.Sprintf("\npod %s (%s, %s) is to end by %s, now %s", pod.Name, pod.UID, pod.Status.Phase,
+			pod.DeletionTimestamp.Format(time.TimeOnly), time.Now().Format(time.TimeOnly))
+		if twin, err := s.twin(ctx, pod.UID); err != nil {
+			text += "; " + err.Error()
+		} else {
+			text += fmt.Sprintf("; its twin is %s, to end by %v", twin.Status.Phase, twin.DeletionTimestamp)
+		}
+	}
+	return text
 }
 
 // oneTwinEach says which pods have no twin, or more than one, and which twins have no pod.

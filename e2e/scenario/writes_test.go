@@ -93,9 +93,9 @@ func (s *scenario) scaled(ctx context.Context, name string, replicas int32) erro
 		return err
 	}
 	st := d.Status
-	if st.ObservedGeneration < d.Generation || st.ReadyReplicas != replicas || st.Replicas != replicas ||
-		st.TerminatingReplicas != nil && *st.TerminatingReplicas != 0 {
-		return fmt.Errorf("deployment %s has %d of %d pods Ready, want %d", name, st.ReadyReplicas, st.Replicas, replicas)
+	if st.ObservedGeneration < d.Generation || st.ReadyReplicas != replicas || st.Replicas != replicas {
+		return fmt.Errorf("deployment %s, generation %d (observed %d), has %d of %d pods Ready, want %d",
+			name, d.Generation, st.ObservedGeneration, st.ReadyReplicas, st.Replicas, replicas)
 	}
 	return nil
 }
