@@ -237,6 +237,9 @@ func bound(free amounts, used map[string]amounts, share *v1alpha1.Share) amounts
 	if percent == 0 {
 		percent = 100
 	}
+	if len(free) == 0 { // no node at all: a quota that names no resource would bound none
+		free = amounts{corev1.ResourceCPU: 0, corev1.ResourceMemory: 0, corev1.ResourcePods: 0}
+	}
 	for name, n := range free {
 		n = n / 100 * percent
 		if q, limited := share.Resources[name]; limited {

@@ -74,7 +74,7 @@ func TestLedger_Offer(t *testing.T) {
 		want  map[string]string // of the total
 	}{
 		"everything is free":             {nodes: two, want: map[string]string{"cpu": "20", "memory": "20Gi"}},
-		"no nodes":                       {want: map[string]string{}},
+		"no nodes":                       {want: map[string]string{"cpu": "0", "memory": "0", "pods": "0"}},
 		"others use some":                {nodes: two, pods: []*corev1.Pod{pod("p", "default", "n1", "2500m", "1Gi")}, want: map[string]string{"cpu": "17500m", "memory": "19Gi"}},
 		"a pod of others has ended":      {nodes: two, pods: []*corev1.Pod{ended(pod("p", "default", "n1", "2", "1Gi"))}, want: map[string]string{"cpu": "20", "memory": "20Gi"}},
 		"a pod of others is not bound":   {nodes: two, pods: []*corev1.Pod{pod("p", "default", "", "2", "1Gi")}, want: map[string]string{"cpu": "20", "memory": "20Gi"}},

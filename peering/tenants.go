@@ -2,6 +2,7 @@ package peering
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -54,20 +55,18 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 	}
 	requests, _ := t.caches.requests.Get(want.namespace(), requestsConfigMap)
 	wanted := requestedNamespaces(requests)
-	if err := t.ensureNamespaces(ctx, want, state, wanted); err != nil {
-		return false, err
-	}
+	made, stuck := t.ensureNamespaces(ctx, want, state, wanted)
 	o := t.caches.ledger.offer(&want.share, t.caches.namespacesOf(want.consumer))
-	if err := t.ensureQuotas(ctx, want, state, o, wanted); err != nil {
-		return false, err
+	if err := t.ensureQuotas(ctx, want, state, o, made); err != nil {
+		return false, errors.Join(stuck, err)
 	}
-	open, err := t.openNamespaces(ctx, want, state, wanted)
+	open, err := t.openNamespaces(ctx, want, state, made)
 	if err != nil {
-		return false, err
+		return false, errors.Join(stuck, err)
 	}
 	status.Offer, status.NodeLabels = o.total.list(), o.labels
 	status.Tenant = &v1alpha1.Tenant{Namespace: want.namespace(), RenewalSecretName: renewalSecret, Namespaces: open}
-	return len(open) < len(wanted), nil
+	return len(open) < len(made), stuck
 }
 
 func (t *tenants) ensureIdentity(ctx context.Context, want tenant, state *tenantState) error {
@@ -127,17 +126,24 @@ func (t *tenants) applyNamespace(ctx context.Context, want tenant, name string, 
 	return nil
 }
 
-func (t *tenants) ensureNamespaces(ctx context.Context, want tenant, state *tenantState, wanted []string) error {
+// ensureNamespaces makes the namespaces that are wanted and drops the others. It lists those that are there: one that
+// cannot be made, because it is still being deleted for example, does not hold up the others.
+func (t *tenants) ensureNamespaces(ctx context.Context, want tenant, state *tenantState, wanted []string) (made []string, err error) {
+	var stuck []error
 	for _, local := range wanted {
-		if level, made := state.namespaces[local]; made && level == want.share.PodSecurity {
-			continue
+		if level, done := state.namespaces[local]; !done || level != want.share.PodSecurity {
+			if err := t.ensureHome(ctx, want, local); err != nil {
+				stuck = append(stuck, err)
+				continue
+			}
+			state.namespaces[local] = want.share.PodSecurity
 		}
-		if err := t.ensureHome(ctx, want, local); err != nil {
-			return err
-		}
-		state.namespaces[local] = want.share.PodSecurity
+		made = append(made, local)
 	}
-	return t.dropNamespaces(ctx, want, state, wanted)
+	if err := t.dropNamespaces(ctx, want, state, wanted); err != nil {
+		stuck = append(stuck, err)
+	}
+	return made, errors.Join(stuck...)
 }
 
 func (t *tenants) ensureHome(ctx context.Context, want tenant, local string) error {
