@@ -58,8 +58,6 @@ type State struct {
 	Err error
 	// Wanted are the local namespaces that need a tenant namespace; nil while not known.
 	Wanted []string
-	// Pods is the number of local pods bound to the node, Twins that of their twins at the peer, as far as known.
-	Pods, Twins int
 }
 
 // Nodes keeps the virtual nodes of all peers. Safe for concurrent use.
@@ -172,8 +170,6 @@ func (n *Nodes) State(name string) (State, bool) {
 	var s State
 	s.Registered, s.Err = v.node.status()
 	s.Wanted = v.pair.Wanted()
-	pods, _ := v.pair.Pods()
-	s.Pods, s.Twins = len(pods), v.pair.Twins()
 	return s, true
 }
 
