@@ -62,6 +62,10 @@ type PeeringSpec struct {
 	// share makes this cluster a provider for the peer: its pods may run here, within these limits.
 	// +optional
 	Share *Share `json:"share,omitempty"`
+
+	// tunnel says how the pod networks of the two clusters are joined. Absent: mode Off.
+	// +optional
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
 }
 
 // APIEndpoint says how to reach an API server and which credential to show there.
@@ -97,7 +101,24 @@ type APIEndpoint struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=40
 	PeeringName string `json:"peeringName"`
+
+	// via says which way this cluster's controller takes to the API server. Direct: to server. Tunnel: through the
+	// tunnel to the peer's Service default/kubernetes, so that no other port than the tunnel's must be open; needs
+	// tunnel mode Tunnel. Default Direct.
+	// +optional
+	// +kubebuilder:default=Direct
+	// +kubebuilder:validation:Enum=Direct;Tunnel
+	Via APIRoute `json:"via,omitempty"`
 }
+
+// APIRoute is a way to the peer's API server.
+type APIRoute string
+
+// The ways to the peer's API server.
+const (
+	APIDirect    APIRoute = "Direct"
+	APIViaTunnel APIRoute = "Tunnel"
+)
 
 // Borrow says how the peer appears in this cluster.
 //
@@ -170,6 +191,14 @@ const (
 	// offers), NodeFailed (the home API server refused the node; the message has its words). Unknown: Starting.
 	ConditionNodeReady = "NodeReady"
 
+	// ConditionTunnelUp (with tunnel mode Tunnel) is True while probes of the largest packet size pass in both
+	// directions between a gateway of each cluster. False: NoGateway (no node is labelled as gateway), NoNetwork (the
+	// peer's network is not known yet), RangesRefused (the peer announces ranges that no cluster can have),
+	// AliasPending (the peer has not yet said how it sees our ranges), NoHandshake (no answer ever came: endpoint,
+	// firewall or key), ProbesLost (it worked before; no probe has passed for 2 s), LargePacketsLost (small ones pass).
+	// Unknown: Starting.
+	ConditionTunnelUp = "TunnelUp"
+
 	// ConditionReady is True when every other condition that applies is True. Its reason and message are those of
 	// the first condition that is not, or PeeringReady.
 	ConditionReady = "Ready"
@@ -190,6 +219,14 @@ const (
 	ReasonNodeFailed         = "NodeFailed"
 	ReasonStarting           = "Starting"
 	ReasonPeeringReady       = "PeeringReady"
+	ReasonTunnelUp           = "TunnelUp"
+	ReasonNoGateway          = "NoGateway"
+	ReasonNoNetwork          = "NoNetwork"
+	ReasonRangesRefused      = "RangesRefused"
+	ReasonAliasPending       = "AliasPending"
+	ReasonNoHandshake        = "NoHandshake"
+	ReasonProbesLost         = "ProbesLost"
+	ReasonLargePacketsLost   = "LargePacketsLost"
 )
 
 // PeeringStatus says what was last seen of the relation.
@@ -202,7 +239,7 @@ type PeeringStatus struct {
 	// +optional
 	ClusterID string `json:"clusterID,omitempty"`
 
-	// conditions are TenantReady, Authenticated, NodeReady and Ready.
+	// conditions are TenantReady, Authenticated, NodeReady, TunnelUp and Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -227,6 +264,10 @@ type PeeringStatus struct {
 	// tenant is what this cluster has made for the peer (with share).
 	// +optional
 	Tenant *Tenant `json:"tenant,omitempty"`
+
+	// tunnel says what the peer must know of this cluster's network, and what was measured (with tunnel).
+	// +optional
+	Tunnel *TunnelStatus `json:"tunnel,omitempty"`
 }
 
 // VirtualNode is a Node of this cluster that stands for (part of) the peer.
