@@ -74,6 +74,14 @@ type ClusterNetwork struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	SeenRanges []string `json:"seenRanges,omitempty"`
+
+	// sampleNodes are addresses of nodes of that cluster, as they are there: some gateways and some others. Nodes of the
+	// reader send probes to them, through everything that packets between nodes pass.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=45
+	SampleNodes []string `json:"sampleNodes,omitempty"`
 }
 
 // GatewaySlot is a place that one gateway of a cluster fills at a time. Its key stays when another gateway takes over.
