@@ -133,7 +133,7 @@ type NetworkRange struct {
 
 // Alias maps a range to another of the same size, address by address: the host bits stay.
 //
-// +kubebuilder:validation:XValidation:rule="isCIDR(self.range) && isCIDR(self.as) && cidr(self.range).prefixLength() == cidr(self.as).prefixLength() && cidr(self.range).ip().family() == cidr(self.as).ip().family()",message="range and as must be ranges of the same size and family, for example 10.244.0.0/16 and 100.64.0.0/16"
+// +kubebuilder:validation:XValidation:rule="isCIDR(self.range) && isCIDR(self.as) && cidr(self.range).ip().family() == cidr(self.as).ip().family()",message="range and as must be ranges of the same size and family, for example 10.244.0.0/16 and 100.64.0.0/16"
 type Alias struct {
 	// range as it is in the cluster that has it.
 	// +required
@@ -179,6 +179,11 @@ type TunnelPath struct {
 	// up says that packets of the size mtu pass in both directions.
 	// +required
 	Up bool `json:"up"`
+
+	// reason why it is not up: NoHandshake, ProbesLost or LargePacketsLost, as in the condition TunnelUp. Empty while up.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
 
 	// transport is UDP, or TLS where UDP did not pass.
 	// +optional

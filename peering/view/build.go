@@ -150,6 +150,11 @@ func peerOf(p *v1alpha1.Peering, in input, s Snapshot) Peer {
 	}
 	peer.Local = judged(local.Ranges, remote.SeenRanges, remote.Aliases)
 	peer.Reachable = reachable(p, in, s)
+	for _, path := range p.Status.Tunnel.Paths {
+		if path.Up && path.MTU > 0 && (peer.MTU == 0 || int(path.MTU) < peer.MTU) {
+			peer.MTU = int(path.MTU)
+		}
+	}
 	return peer
 }
 

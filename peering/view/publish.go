@@ -23,6 +23,7 @@ type Path struct {
 	Slot                     int
 	Node                     string
 	Up                       bool
+	Reason                   string // why not Up, as in condition TunnelUp
 	Transport, Endpoint      string
 	RTT                      time.Duration // 0: not known
 	LossPercent, MTU         int
@@ -34,7 +35,7 @@ type Path struct {
 // that takes a slot over replaces what the former one said. A Peering that is gone is no error.
 func (v *View) Publish(ctx context.Context, peering string, p Path) error {
 	status := v1alpha1.TunnelPath{
-		Slot: int32(p.Slot), Node: p.Node, Up: p.Up, Transport: p.Transport, Endpoint: p.Endpoint,
+		Slot: int32(p.Slot), Node: p.Node, Up: p.Up, Reason: p.Reason, Transport: p.Transport, Endpoint: p.Endpoint,
 		LossPercent: int32(p.LossPercent), MTU: int32(p.MTU), ReceivedBytes: p.ReceivedBytes, SentBytes: p.SentBytes,
 		LastChangeTime: metav1.NewTime(p.Since),
 	}

@@ -56,6 +56,8 @@ type Peer struct {
 	SampleNodes []netip.Addr
 	// Local are our ranges that the peer has judged.
 	Local []Mapping
+	// MTU is the largest packet that passes to this peer, bytes, as gateways last wrote; 0: not known.
+	MTU int
 	// Reachable are the addresses of this node's pods to which the peer may open connections, sorted.
 	Reachable []netip.Addr
 }

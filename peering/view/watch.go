@@ -77,7 +77,9 @@ func New(cfg Config) (*View, error) {
 	})
 	v.nodes = watched(cfg, "nodes", live.ListWatch(cfg.Client, core.Nodes(), nil), trimNode, sameNode)
 	v.secrets = watched[*corev1.Secret](cfg, "tunnel secret", live.ListWatch(cfg.Client, core.Secrets(v1alpha1.SystemNamespace),
-		func(o *metav1.ListOptions) { o.FieldSelector = fields.OneTermEqualSelector("metadata.name", SecretName).String() }), nil, nil)
+		func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", SecretName).String()
+		}), nil, nil)
 	v.pods = watched(cfg, "twins on this node", live.ListWatch(cfg.Client, core.Pods(metav1.NamespaceAll), func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", cfg.Node).String()
 		o.LabelSelector = v1alpha1.LabelOrigin
