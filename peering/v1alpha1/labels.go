@@ -36,11 +36,31 @@ const (
 	// TaintVirtualNode keeps off a virtual node every pod that does not tolerate it. Effect NoSchedule, value empty.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 
+	// LabelGateway on a Node makes it a gateway of the tunnel. Its value does not matter.
+	LabelGateway = "spillway.dev/gateway"
+
 	// FieldManager is the manager under which Spillway's controllers write.
 	FieldManager = "spillway"
 
 	// SystemNamespace is where Spillway keeps its own Secrets and Leases.
 	SystemNamespace = "spillway-system"
+
+	// FieldManagerAddress is the manager of the aliases that the controller allocates in spec.tunnel.aliases.
+	FieldManagerAddress = "spillway-address"
+
+	// TunnelSecret is the Secret in SystemNamespace with the private keys of the gateway slots (slot-0 to slot-7, base64
+	// as WireGuard writes them) and the key of the gateways' membership (gossip, 32 bytes).
+	TunnelSecret = "spillway-tunnel"
+
+	// GatewayPrefix and the number of a slot name the slot's Lease, and the Service that makes it reachable, in
+	// SystemNamespace.
+	GatewayPrefix = "spillway-gateway-"
+
+	// MaxSlots is the largest number of gateway slots.
+	MaxSlots = 8
+
+	// TunnelPort is the UDP port of slot 0, and the TCP port of its TLS. Slot k has TunnelPort+k.
+	TunnelPort = 51820
 
 	// ControllerLease is the Lease in SystemNamespace that a running controller renews.
 	ControllerLease = "spillwayd"

@@ -41,6 +41,7 @@ type Peering struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.borrow) || has(self.share)",message="set borrow (run pods in the peer), share (let the peer run pods here), or both"
 // +kubebuilder:validation:XValidation:rule="!has(self.borrow) || has(self.api)",message="borrow needs api: the address of the peer's API server and the Secret with the credential it gave out"
+// +kubebuilder:validation:XValidation:rule="!has(self.api) || !has(self.api.via) || self.api.via != 'Tunnel' || (has(self.tunnel) && (!has(self.tunnel.mode) || self.tunnel.mode == 'Tunnel'))",message="api.via Tunnel needs tunnel with mode Tunnel: otherwise there is no tunnel to go through"
 type PeeringSpec struct {
 	// clusterID identifies the peer: the UID of its kube-system namespace, or its ClusterProperty
 	// cluster.clusterset.k8s.io (KEP-2149) where that is set. Immutable.

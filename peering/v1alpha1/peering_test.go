@@ -123,6 +123,19 @@ func TestPeering_Create(t *testing.T) {
 			edit: func(p *Peering) { p.Spec.Share.PodSecurity = "strict" },
 			want: []string{`spec.share.podSecurity: supported values: "privileged", "baseline", "restricted"`},
 		},
+		"the API through the tunnel is accepted": {edit: func(p *Peering) { p.Spec.API.Via = APIViaTunnel }},
+		"the API through a tunnel that is not there is refused": {
+			edit: func(p *Peering) { p.Spec.API.Via, p.Spec.Tunnel = APIViaTunnel, nil },
+			want: []string{"spec: api.via Tunnel needs tunnel with mode Tunnel: otherwise there is no tunnel to go through"},
+		},
+		"the API through the tunnel with mode External is refused": {
+			edit: func(p *Peering) { p.Spec.API.Via, p.Spec.Tunnel.Mode = APIViaTunnel, TunnelModeExternal },
+			want: []string{"spec: api.via Tunnel needs tunnel with mode Tunnel: otherwise there is no tunnel to go through"},
+		},
+		"an unknown way to the API is refused": {
+			edit: func(p *Peering) { p.Spec.API.Via = "Pigeon" },
+			want: []string{`spec.api.via: supported values: "Direct", "Tunnel"`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := validPeering()
@@ -218,6 +231,71 @@ func TestPeering_CreateUntyped(t *testing.T) {
 	}
 }
 
+// TestPeering_Tunnel has one row per rule of the tunnel. want are the refusals of the API server; none: accepted.
+func TestPeering_Tunnel(t *testing.T) {
+	const sizes = "range and as must be ranges of the same size and family, for example 10.244.0.0/16 and 100.64.0.0/16"
+	const noRange = "cidr must be a range such as 10.244.0.0/16 or fd00:1::/48"
+	schema := newSchema(t)
+	for name, row := range map[string]struct {
+		edit func(*Tunnel)
+		want []string
+	}{
+		"all parts are accepted":    {edit: func(*Tunnel) {}},
+		"an empty one is accepted":  {edit: func(tu *Tunnel) { *tu = Tunnel{} }},
+		"an alias of IPv6":          {edit: func(tu *Tunnel) { tu.Aliases = []Alias{{Range: "fd00:1::/64", As: "fd00:2::/64"}} }},
+		"a range seen as it is":     {edit: func(tu *Tunnel) { tu.Aliases = []Alias{{Range: "10.1.0.0/16", As: "10.1.0.0/16"}} }},
+		"no endpoint for ourselves": {edit: func(tu *Tunnel) { tu.Endpoints = []string{"none"} }},
+		"an unknown mode is refused": {
+			edit: func(tu *Tunnel) { tu.Mode = "Ferry" },
+			want: []string{`spec.tunnel.mode: supported values: "Tunnel", "External", "Off"`},
+		},
+		"an alias of another size is refused": {
+			edit: func(tu *Tunnel) { tu.Aliases[0].As = "100.64.0.0/15" },
+			want: []string{"spec.tunnel.aliases[0]: " + sizes},
+		},
+		"an alias of another family is refused": {
+			edit: func(tu *Tunnel) { tu.Aliases[0].As = "fd00::/16" },
+			want: []string{"spec.tunnel.aliases[0]: " + sizes},
+		},
+		"an alias that is no range is refused": {
+			edit: func(tu *Tunnel) { tu.Aliases[0].As = "100.64.0.0" },
+			want: []string{"spec.tunnel.aliases[0]: " + sizes},
+		},
+		"an alias of the peer of another size is refused": {
+			edit: func(tu *Tunnel) { tu.Remote.Aliases[0].As = "100.64.0.0/15" },
+			want: []string{"spec.tunnel.remote.aliases[0]: " + sizes},
+		},
+		"a range that is none is refused": {
+			edit: func(tu *Tunnel) { tu.Remote.Ranges[0].CIDR = "10.244.0.0" },
+			want: []string{"spec.tunnel.remote.ranges[0].cidr: " + noRange},
+		},
+		"a range of an unknown kind is refused": {
+			edit: func(tu *Tunnel) { tu.Remote.Ranges[0].Kind = "Services" },
+			want: []string{`spec.tunnel.remote.ranges[0].kind: supported values: "Pods", "Nodes", "API"`},
+		},
+		"a key that is none is refused": {
+			edit: func(tu *Tunnel) { tu.Remote.Gateways[0].PublicKey = "short" },
+			want: []string{"spec.tunnel.remote.gateways[0].publicKey: should match '^[A-Za-z0-9+/]{43}=$'"},
+		},
+		"nine gateways are refused": {
+			edit: func(tu *Tunnel) {
+				for len(tu.Remote.Gateways) < MaxSlots+1 {
+					tu.Remote.Gateways = append(tu.Remote.Gateways, tu.Remote.Gateways[0])
+				}
+			},
+			want: []string{"spec.tunnel.remote.gateways: must have at most 8 items"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := validPeering()
+			row.edit(p.Spec.Tunnel)
+			if diff := cmp.Diff(row.want, schema.validate(t, schema.defaulted(t, p), nil)); diff != "" {
+				t.Errorf("refusals (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestPeering_Defaults(t *testing.T) {
 	schema := newSchema(t)
 	p := validPeering()
@@ -256,6 +334,19 @@ func validPeering() *Peering {
 				Resources:    corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")},
 				NodeSelector: map[string]string{"pool": "lent"},
 				PodSecurity:  PodSecurityRestricted,
+			},
+			Tunnel: &Tunnel{
+				Aliases:   []Alias{{Range: "10.244.0.0/16", As: "100.64.0.0/16"}},
+				Endpoints: []string{"gateway.example.org:51820"},
+				Remote: &ClusterNetwork{
+					Gateways: []GatewaySlot{{
+						PublicKey: "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=",
+						Endpoints: []string{"203.0.113.7:51820"}, TLSEndpoints: []string{"203.0.113.7:51820"},
+					}},
+					Ranges:     []NetworkRange{{CIDR: "10.244.0.0/16", Kind: RangePods}},
+					Aliases:    []Alias{{Range: "10.244.0.0/16", As: "100.65.0.0/16"}},
+					SeenRanges: []string{"10.244.0.0/16"},
+				},
 			},
 		},
 	}

@@ -16,9 +16,11 @@ type Tunnel struct {
 	// +optional
 	Remote *ClusterNetwork `json:"remote,omitempty"`
 
-	// aliases say under which range this cluster sees a range of the peer. An entry is allocated by the controller for
-	// every range of the peer that overlaps one of ours or of another peer, and stays as long as the peer has the
-	// range; it may be set by hand before. A range without entry is seen as it is.
+	// aliases say under which range this cluster sees a range of the peer. The controller writes an entry for every range
+	// of the peer: with range and as the same where it is seen as it is, with an as from a pool where it overlaps a range
+	// of ours or of another peer, and for the addresses of nodes and of the API server always. An entry stays as long as
+	// the peer has the range and nothing of ours overlaps it. One that is set by hand is left alone. While a range has
+	// no entry, nothing is sent to it.
 	// +optional
 	// +listType=map
 	// +listMapKey=range
@@ -61,7 +63,8 @@ type ClusterNetwork struct {
 	// +kubebuilder:validation:MaxItems=64
 	Ranges []NetworkRange `json:"ranges,omitempty"`
 
-	// aliases say under which range that cluster sees a range of the reader. A range without entry is seen as it is.
+	// aliases say under which range that cluster sees a range of the reader. A range among seenRanges without entry is
+	// seen as it is.
 	// +optional
 	// +listType=map
 	// +listMapKey=range
@@ -73,6 +76,7 @@ type ClusterNetwork struct {
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=49
 	SeenRanges []string `json:"seenRanges,omitempty"`
 
 	// sampleNodes are addresses of nodes of that cluster, as they are there: some gateways and some others. Nodes of the
@@ -133,7 +137,7 @@ type NetworkRange struct {
 
 // Alias maps a range to another of the same size, address by address: the host bits stay.
 //
-// +kubebuilder:validation:XValidation:rule="isCIDR(self.range) && isCIDR(self.as) && cidr(self.range).ip().family() == cidr(self.as).ip().family()",message="range and as must be ranges of the same size and family, for example 10.244.0.0/16 and 100.64.0.0/16"
+// +kubebuilder:validation:XValidation:rule="isCIDR(self.range) && isCIDR(self.__as__) && cidr(self.range).prefixLength() == cidr(self.__as__).prefixLength() && cidr(self.range).ip().family() == cidr(self.__as__).ip().family()",message="range and as must be ranges of the same size and family, for example 10.244.0.0/16 and 100.64.0.0/16"
 type Alias struct {
 	// range as it is in the cluster that has it.
 	// +required
