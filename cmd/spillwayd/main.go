@@ -1,6 +1,7 @@
 // Command spillwayd is what runs in a cluster that lends or borrows capacity.
 //
 //	spillwayd controller     peerings, virtual nodes and the pods on them (a Deployment; one leader)
+//	spillwayd netbench       the two ends of a network measurement (in the pods that spillway bench network makes)
 //
 // It reads flags, sets up logging and wires the packages together; it decides nothing.
 package main
@@ -26,7 +27,7 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(controllerCommand())
+	root.AddCommand(controllerCommand(), netbenchCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "spillwayd: "+err.Error())
 		return 1
