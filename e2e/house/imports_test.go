@@ -25,7 +25,7 @@ func rooms() []room {
 	return []room{
 		{"cmd/spillway", []string{"peering/v1alpha1"},
 			"the command for people only writes and reads the kinds of spillway.dev, so that everything works without it"},
-		{"cmd/spillwayd", []string{"provider", "provider/placement", "peering", "tunnel"},
+		{"cmd/spillwayd", []string{"provider", "provider/placement", "peering", "tunnel", "internal/netbench"},
 			"cmd/spillwayd wires the parts together and decides nothing about pods or kinds itself"},
 		{"peering", []string{"peering/v1alpha1", "internal/live"},
 			"peering knows whether a cluster is usable, and neither nodes nor pods nor the tunnel"},
@@ -43,6 +43,8 @@ func rooms() []room {
 			"tunnel turns wanted peers, routes and translations into kernel state and knows nothing else"},
 		{"internal/live", nil,
 			"live is a cache of one watch and knows nothing of what the objects mean"},
+		{"internal/netbench", nil,
+			"netbench measures the way between two processes and knows nothing of what lies on it"},
 	}
 }
 
