@@ -32,6 +32,9 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 	case v1alpha1.ReasonStarting:
 		return "Wait some seconds."
 	}
+	if c.Type == v1alpha1.ConditionTunnelUp {
+		return adviseTunnel(p, c)
+	}
 	return fmt.Sprintf("Look closer: kubectl describe peering %s; kubectl -n %s logs deploy/spillwayd", p.Name, v1alpha1.SystemNamespace)
 }
 
@@ -41,6 +44,26 @@ func adviseUnreachable(server string) string {
 		return advice + "in a pod that loopback address means the pod itself, so give one that pods can use: spillway peer --remote-server https://ADDRESS:PORT"
 	}
 	return advice + "if its pods need another address, run `spillway peer` again with --remote-server."
+}
+
+// adviseTunnel says what to do about a tunnel that is not up.
+func adviseTunnel(p *v1alpha1.Peering, c metav1.Condition) string {
+	doctor := fmt.Sprintf("`spillway doctor %s --remote-context PEER` walks the path and names the hop that fails.", p.Name)
+	switch c.Reason {
+	case v1alpha1.ReasonNoGateway:
+		return fmt.Sprintf("Make a node a gateway: kubectl label node NODE %s=", v1alpha1.LabelGateway)
+	case v1alpha1.ReasonNoNetwork:
+		return "Check that the peer's Peering has a tunnel too (spillway status there), and run `spillway peer` again with the same contexts, which tells each cluster of the other."
+	case v1alpha1.ReasonRangesRefused:
+		return "The peer announces addresses that no cluster can have: correct its ranges, then run `spillway peer` again."
+	case v1alpha1.ReasonAliasPending:
+		return "Wait some seconds; if it stays, run `spillway peer` again with the same contexts, which tells each cluster of the other."
+	case v1alpha1.ReasonNoHandshake:
+		return fmt.Sprintf("Open UDP %d (or TCP %[1]d) to the gateways of one of the clusters. %s", v1alpha1.TunnelPort, doctor)
+	case v1alpha1.ReasonLargePacketsLost:
+		return "Something on the way drops large packets: let it pass packets of the path's MTU, or ICMP. " + doctor
+	}
+	return doctor
 }
 
 // whyNot tells of the first condition among types that p does not hold: a sentence and what to do. p may be nil: the

@@ -23,12 +23,17 @@ import (
 type controller struct {
 	c     *cluster
 	stuck string // reason for which the consumer never gets Authenticated; empty: it does
+	deaf  bool   // no packet passes the tunnel
 }
 
 // runController works in c until the test ends.
 func runController(t *testing.T, c *cluster, stuck string) {
+	(&controller{c: c, stuck: stuck}).run(t)
+}
+
+func (k *controller) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	k := &controller{c: c, stuck: stuck}
+	c := k.c
 	signLife(ctx, t, c)
 	kick := make(chan struct{}, 1)
 	poke := func() {
@@ -122,6 +127,7 @@ func (k *controller) serve(ctx context.Context, p *v1alpha1.Peering) error {
 			return err
 		}
 	}
+	k.serveTunnel(p, &status)
 	status.ObservedGeneration = p.Generation
 	if equality.Semantic.DeepEqual(status, p.Status) {
 		return nil
@@ -184,6 +190,39 @@ func (k *controller) serveNode(ctx context.Context, p *v1alpha1.Peering, status 
 	k.say(p, status, v1alpha1.ConditionNodeReady, v1alpha1.ReasonNodeReady)
 	k.say(p, status, v1alpha1.ConditionReady, v1alpha1.ReasonPeeringReady)
 	return nil
+}
+
+// serveTunnel says what this cluster is like, and that packets pass once both clusters have judged the other's ranges.
+// Every cluster here has the same range, so each sees the other's under an alias.
+func (k *controller) serveTunnel(p *v1alpha1.Peering, status *v1alpha1.PeeringStatus) {
+	if modeOf(p) != v1alpha1.TunnelModeTunnel {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionTunnelUp)
+		status.Tunnel = nil
+		return
+	}
+	const pods = "10.244.0.0/16"
+	local := &v1alpha1.ClusterNetwork{
+		Gateways: []v1alpha1.GatewaySlot{{PublicKey: "key-of-" + k.c.context, Endpoints: p.Spec.Tunnel.Endpoints}},
+		Ranges:   []v1alpha1.NetworkRange{{CIDR: pods, Kind: v1alpha1.RangePods}},
+	}
+	status.Tunnel = &v1alpha1.TunnelStatus{Local: local}
+	reason := v1alpha1.ReasonNoNetwork
+	if remote := p.Spec.Tunnel.Remote; remote != nil {
+		local.SeenRanges = []string{remote.Ranges[0].CIDR}
+		local.Aliases = []v1alpha1.Alias{{Range: pods, As: "100.64.0.0/16"}}
+		if reason = v1alpha1.ReasonAliasPending; len(remote.SeenRanges) > 0 {
+			reason = v1alpha1.ReasonTunnelUp
+			rtt := metav1.Duration{Duration: 430 * time.Microsecond}
+			status.Tunnel.Paths = []v1alpha1.TunnelPath{{Node: "gate", Up: true, Transport: "UDP", MTU: 1420, RTT: &rtt}}
+		}
+	}
+	if k.deaf {
+		reason = v1alpha1.ReasonNoHandshake
+	}
+	k.say(p, status, v1alpha1.ConditionTunnelUp, reason)
+	if reason != v1alpha1.ReasonTunnelUp {
+		k.say(p, status, v1alpha1.ConditionReady, reason)
+	}
 }
 
 // say sets a condition: True when its reason is one of success.

@@ -12,6 +12,7 @@ type outcome struct {
 	DryRun   bool     `json:"dryRun,omitempty"`
 	Consumer *side    `json:"consumer,omitempty"`
 	Provider *side    `json:"provider,omitempty"`
+	Tunnel   *joined  `json:"tunnel,omitempty"`  // how peer joined the pod networks
 	Nodes    []string `json:"nodes,omitempty"`   // the virtual nodes
 	Pods     *fates   `json:"pods,omitempty"`    // what unpeer means for the pods on them
 	Remains  []string `json:"remains,omitempty"` // what unpeer could not remove, and how to do it later

@@ -23,6 +23,7 @@ type peerRun struct {
 	atProvider         *v1alpha1.Peering // as last seen; nil when there is none
 	secret             *corev1.Secret    // the consumer's, as found; nil when there is none
 	token              []byte            // the credential that the provider gives out
+	joining            joining           // how the pod networks are joined
 }
 
 // runPeer peers two clusters as wish says.
@@ -31,7 +32,7 @@ func runPeer(ctx context.Context, term terminal, wish peerWish) error {
 	defer cancel()
 	p := &peerRun{wish: wish, steps: newSteps(term, wish.format)}
 	err := p.run(ctx)
-	result := outcome{Command: "peer", Consumer: sideOf(p.consumer, p.name), Provider: sideOf(p.provider, p.consumerName)}
+	result := outcome{Command: "peer", Consumer: sideOf(p.consumer, p.name), Provider: sideOf(p.provider, p.consumerName), Tunnel: p.outcomeOfTunnel()}
 	if p.atConsumer != nil {
 		for _, node := range p.atConsumer.Status.Nodes {
 			result.Nodes = append(result.Nodes, node.Name)
@@ -54,6 +55,7 @@ func (p *peerRun) run(ctx context.Context) error {
 		{"these are two clusters", p.identify},
 		{"spillwayd runs in both", p.checkControllers},
 		{"nothing stands in the way", p.lookAround},
+		{"way to join the pod networks", p.decideTunnel},
 		{"provider: Peering " + p.consumerName, p.writeShare},
 		{"provider: tenant is ready", p.awaitTenant},
 		{"consumer: Peering " + p.name, p.writeBorrow},
@@ -63,11 +65,26 @@ func (p *peerRun) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := p.awaitReady(ctx); err != nil {
-		return err
+	for _, await := range p.waits() {
+		if err := await(ctx); err != nil {
+			return err
+		}
 	}
 	p.farewell()
 	return nil
+}
+
+// waits are what peer waits for after the last write, in order. A connection through the tunnel comes after the tunnel.
+func (p *peerRun) waits() []func(context.Context) error {
+	node := p.conditionsOf(v1alpha1.ConditionAuthenticated, v1alpha1.ConditionNodeReady)
+	ready := p.conditionsOf(v1alpha1.ConditionReady)
+	switch {
+	case !p.joining.joins():
+		return []func(context.Context) error{node, ready}
+	case p.atConsumer.Spec.API.Via == v1alpha1.APIViaTunnel:
+		return []func(context.Context) error{p.awaitNetworks, p.awaitTunnelUp, node, ready}
+	}
+	return []func(context.Context) error{p.awaitNetworks, node, p.awaitTunnelUp, ready}
 }
 
 // open makes the clients and the names. It talks to no cluster.
@@ -217,9 +234,12 @@ func (p *peerRun) awaitTenant(ctx context.Context) (string, error) {
 	return "namespace " + tenant.Namespace, nil
 }
 
-// awaitReady waits for the consumer's conditions and shows each as it comes true.
-func (p *peerRun) awaitReady(ctx context.Context) error {
-	types := []string{v1alpha1.ConditionAuthenticated, v1alpha1.ConditionNodeReady, v1alpha1.ConditionReady}
+// conditionsOf waits for the consumer's conditions of these types and shows each as it comes true.
+func (p *peerRun) conditionsOf(types ...string) func(context.Context) error {
+	return func(ctx context.Context) error { return p.awaitConditions(ctx, types) }
+}
+
+func (p *peerRun) awaitConditions(ctx context.Context, types []string) error {
 	shown := 0
 	err := p.await(ctx, p.consumer, &p.atConsumer, types, func() bool {
 		for shown < len(types) && holds(p.atConsumer, types[shown]) {
@@ -279,4 +299,5 @@ func (p *peerRun) farewell() {
 	}
 	p.steps.headline("%s. Pods of a namespace that you allow to leave may run on node %s:\n  kubectl --context %s label namespace NAME %s=%s",
 		verdict, nodeNameOf(p.name, p.atConsumer.Spec.Borrow), p.consumer.context, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
+	p.noteTunnel()
 }

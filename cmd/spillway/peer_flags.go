@@ -18,6 +18,9 @@ type peerFlags struct {
 	nodeSelector          string
 	podSecurity           string
 	nodeName, nodeLabels  string
+	tunnel, via           string
+	endpoints             []string
+	remoteEndpoints       []string
 	timeout               time.Duration
 	format                string
 	given                 func(flag string) bool // whether a flag was typed at all
@@ -34,6 +37,10 @@ type peerWish struct {
 	podSecurity        *v1alpha1.PodSecurityLevel
 	nodeName           string // empty: as it is, or spillway- and the name
 	nodeLabels         map[string]string
+	tunnel             *v1alpha1.TunnelMode
+	via                *v1alpha1.APIRoute
+	endpoints          []string // nil: not said; empty: those that are found
+	remoteEndpoints    []string // likewise, of the provider
 	timeout            time.Duration
 	format             string
 }
@@ -47,6 +54,10 @@ func peerCommand(term terminal) *cobra.Command {
 appears as a virtual node. A spillwayd controller has to run in both. Peer writes one Peering in each cluster and one
 Secret in the consumer, shows each step, and ends when the virtual node is Ready.
 
+When both clusters have a node labelled spillway.dev/gateway, a tunnel joins their pod networks as well, and peer waits
+until packets pass in both directions. --tunnel External is for networks that are joined otherwise, --tunnel Off for
+clusters whose pods need not reach each other.
+
 Repeating it changes only what differs; what you do not say again stays as it is. To let pods go the other way as well,
 run it once more with the contexts exchanged.`,
 		Example: `  # borrow everything that is free in the cluster of context cloud
@@ -57,6 +68,9 @@ run it once more with the contexts exchanged.`,
 
   # the provider in a file of its own, reached by the consumer's pods at another address than from here
   spillway peer --remote-kubeconfig cloud.yaml --remote-server https://203.0.113.7:6443
+
+  # a tunnel to a provider behind a load balancer; home is behind NAT and begins; the API server needs no open port
+  spillway peer --remote-context cloud --tunnel Tunnel --endpoint none --remote-endpoint vpn.example.org:51820 --api-via tunnel
 
   # for a script
   spillway peer --context home --remote-context cloud -o json`,
@@ -87,7 +101,11 @@ func (f *peerFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.podSecurity, "pod-security", "", "Pod Security level at the provider: privileged, baseline or restricted (default baseline)")
 	flags.StringVar(&f.nodeName, "node-name", "", "name of the virtual node (default: spillway- and the name of the Peering)")
 	flags.StringVar(&f.nodeLabels, "node-labels", "", "labels for the virtual node, for example tier=remote,cost=low")
-	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for the virtual node in all")
+	flags.StringVar(&f.tunnel, "tunnel", "", "how pod networks are joined: Tunnel, External or Off (default: as it is; at first Tunnel if both clusters have gateways, else Off)")
+	flags.StringArrayVar(&f.endpoints, "endpoint", nil, "where the provider reaches this cluster's gateways: HOST:PORT, again for each further slot; none: it cannot; auto: as found (default auto)")
+	flags.StringArrayVar(&f.remoteEndpoints, "remote-endpoint", nil, "where this cluster reaches the provider's gateways, likewise")
+	flags.StringVar(&f.via, "api-via", "", "way from this cluster to the provider's API server: direct or tunnel (default: as it is; at first direct)")
+	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long to wait for the virtual node and the tunnel in all")
 	flags.StringVarP(&f.format, "output", "o", "", "print one object at the end, as json or yaml (the steps then go to stderr)")
 }
 
@@ -104,7 +122,7 @@ func (f *peerFlags) parse() (peerWish, error) {
 	if f.timeout <= 0 {
 		return wish, usagef("Give a time like 60s or 2m.", "--timeout %s is not a time to wait", f.timeout)
 	}
-	for _, err := range []error{checkFormat(f.format, formatJSON, formatYAML), f.checkNames(), f.parseShare(&wish)} {
+	for _, err := range []error{checkFormat(f.format, formatJSON, formatYAML), f.checkNames(), f.parseShare(&wish), f.parseTunnel(&wish)} {
 		if err != nil {
 			return wish, err
 		}
@@ -173,4 +191,30 @@ func (f *peerFlags) parseShare(wish *peerWish) error {
 		wish.podSecurity = &level
 	}
 	return nil
+}
+
+func (f *peerFlags) parseTunnel(wish *peerWish) (err error) {
+	if f.given("tunnel") {
+		mode, err := parseMode(f.tunnel)
+		if err != nil {
+			return err
+		}
+		wish.tunnel = &mode
+	}
+	if f.given("api-via") {
+		via, err := parseVia(f.via)
+		if err != nil {
+			return err
+		}
+		wish.via = &via
+	}
+	if f.given("endpoint") {
+		if wish.endpoints, err = parseEndpoints("--endpoint", f.endpoints); err != nil {
+			return err
+		}
+	}
+	if f.given("remote-endpoint") {
+		wish.remoteEndpoints, err = parseEndpoints("--remote-endpoint", f.remoteEndpoints)
+	}
+	return err
 }

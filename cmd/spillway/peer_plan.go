@@ -118,13 +118,13 @@ func checkNode(existing *v1alpha1.Peering, name string, want *v1alpha1.Borrow, n
 
 // sameShare says whether existing already shares want with the cluster.
 func sameShare(existing *v1alpha1.Peering, want *v1alpha1.Peering) bool {
-	return existing != nil && existing.Spec.ClusterID == want.Spec.ClusterID && equality.Semantic.DeepEqual(existing.Spec.Share, want.Spec.Share)
+	return existing != nil && existing.Spec.ClusterID == want.Spec.ClusterID && equality.Semantic.DeepEqual(existing.Spec.Share, want.Spec.Share) && sameTunnel(existing, want.Spec.Tunnel)
 }
 
 // sameBorrow says whether existing already borrows as want does.
 func sameBorrow(existing *v1alpha1.Peering, want *v1alpha1.Peering) bool {
 	return existing != nil && existing.Spec.ClusterID == want.Spec.ClusterID &&
-		equality.Semantic.DeepEqual(existing.Spec.API, want.Spec.API) && equality.Semantic.DeepEqual(existing.Spec.Borrow, want.Spec.Borrow)
+		equality.Semantic.DeepEqual(existing.Spec.API, want.Spec.API) && equality.Semantic.DeepEqual(existing.Spec.Borrow, want.Spec.Borrow) && sameTunnel(existing, want.Spec.Tunnel)
 }
 
 // sameSecret says whether existing is as want in all that peer writes.

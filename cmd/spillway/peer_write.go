@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -37,7 +38,9 @@ func secretName(peering string) string { return "peering-" + peering }
 
 // writeShare writes the provider's Peering.
 func (p *peerRun) writeShare(ctx context.Context) (string, error) {
-	want := newPeering(p.consumerName, v1alpha1.PeeringSpec{ClusterID: p.consumer.id, Share: wantShare(p.atProvider, p.wish)})
+	want := newPeering(p.consumerName, v1alpha1.PeeringSpec{
+		ClusterID: p.consumer.id, Share: wantShare(p.atProvider, p.wish), Tunnel: wantTunnel(p.atProvider, p.joining, p.wish.remoteEndpoints),
+	})
 	if sameShare(p.atProvider, want) {
 		return unchanged, nil
 	}
@@ -61,8 +64,10 @@ func (p *peerRun) writeBorrow(ctx context.Context) (string, error) {
 			SecretName:      secretName(p.name),
 			TenantNamespace: tenant.Namespace,
 			PeeringName:     p.consumerName,
+			Via:             wantVia(p.atConsumer, p.joining, p.wish.via),
 		},
 		Borrow: wantBorrow(p.atConsumer, p.name, p.wish),
+		Tunnel: wantTunnel(p.atConsumer, p.joining, p.wish.endpoints),
 	})
 	if sameBorrow(p.atConsumer, want) {
 		return unchanged, nil
@@ -112,7 +117,7 @@ func wantSecret(peering *v1alpha1.Peering, token []byte) *corev1.Secret {
 
 // apply writes the part of a Peering that manager owns.
 func (p *peerRun) apply(ctx context.Context, c *cluster, manager string, want *v1alpha1.Peering) (*v1alpha1.Peering, error) {
-	data, err := json.Marshal(want)
+	data, err := encode(want)
 	if err != nil {
 		return nil, fmt.Errorf("encode Peering %s: %w", want.Name, err)
 	}
@@ -125,6 +130,23 @@ func (p *peerRun) apply(ctx context.Context, c *cluster, manager string, want *v
 	}
 	p.steps.changed = true
 	return got, nil
+}
+
+// encode is the JSON of p. Endpoints that are empty on purpose stay in it: leaving them out would leave those of another
+// manager.
+func encode(p *v1alpha1.Peering) ([]byte, error) {
+	data, err := json.Marshal(p)
+	if err != nil || p.Spec.Tunnel == nil || p.Spec.Tunnel.Endpoints == nil || len(p.Spec.Tunnel.Endpoints) > 0 {
+		return data, err
+	}
+	var object map[string]any
+	if err := json.Unmarshal(data, &object); err != nil {
+		return nil, err
+	}
+	if err := unstructured.SetNestedStringSlice(object, []string{}, "spec", "tunnel", "endpoints"); err != nil {
+		return nil, err
+	}
+	return json.Marshal(object)
 }
 
 func newPeering(name string, spec v1alpha1.PeeringSpec) *v1alpha1.Peering {

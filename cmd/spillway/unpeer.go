@@ -223,6 +223,9 @@ func (u *unpeerRun) find(ctx context.Context) (string, error) {
 func (u *unpeerRun) preview(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*reachTimeout)
 	defer cancel()
+	if line := tunnelFate(u.peering, u.wish.borrowOnly); line != "" {
+		u.steps.note("%s", line)
+	}
 	if u.peering.Spec.Borrow == nil {
 		return u.previewTwins(ctx)
 	}

@@ -152,6 +152,17 @@ func (f fates) lines() []string {
 	return lines
 }
 
+// tunnelFate says what un-peering means for the tunnel of p; empty: there is none.
+func tunnelFate(p *v1alpha1.Peering, borrowOnly bool) string {
+	switch {
+	case modeOf(p) != v1alpha1.TunnelModeTunnel:
+		return ""
+	case borrowOnly && p.Spec.Share != nil:
+		return "The tunnel stays, as this cluster keeps sharing."
+	}
+	return "The tunnel goes too: pods of the two clusters will no longer reach each other."
+}
+
 // removal is what is to be taken away in one cluster.
 type removal struct {
 	cluster *cluster
