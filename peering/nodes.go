@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/spillway-dev/spillway/internal/address"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -28,6 +29,7 @@ type Node struct {
 	Version                   string
 	Offer                     corev1.ResourceList
 	Namespaces                map[string]string // local namespace to tenant namespace
+	Addresses                 *address.Table    // as what the peer's pods are seen here; nil: as they are
 	Lost                      bool
 	Reason, Message           string // when lost
 }

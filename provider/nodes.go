@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/spillway-dev/spillway/internal/address"
 	"github.com/spillway-dev/spillway/reflector"
 )
 
@@ -45,6 +46,8 @@ type Peer struct {
 	Offer corev1.ResourceList
 	// Namespaces maps local namespaces to tenant namespaces at the peer.
 	Namespaces map[string]string
+	// Addresses says as what the peer's pods are seen here. Nil: as they are. Addresses it does not map are not shown.
+	Addresses *address.Table
 	// Lost: the peer has not answered for longer than the hysteresis; Reason and Message say more.
 	Lost            bool
 	Reason, Message string
@@ -116,6 +119,7 @@ func (n *Nodes) Ensure(peer Peer) {
 		n.peers[peer.Peer] = v
 	}
 	v.node.set(wantedState(peer))
+	v.pair.SetAddresses(peer.Addresses)
 	v.pair.SetNamespaces(peer.Namespaces)
 	v.pair.SetLost(peer.Lost)
 }
@@ -146,6 +150,7 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 		pair:   n.home.Attach(reflector.PairConfig{Node: peer.NodeName, Remote: peer.Remote, WantedChanged: note}),
 		remote: peer.Remote,
 	}
+	v.pair.SetAddresses(peer.Addresses) // before the first status is written
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
 		n.wg.Add(1)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/spillway-dev/spillway/internal/address"
 	"github.com/spillway-dev/spillway/internal/live"
 	"github.com/spillway-dev/spillway/reflector/translate"
 )
@@ -39,6 +40,7 @@ type Pair struct {
 	cfg   PairConfig
 	local *live.Cache[*corev1.Pod]
 	lost  atomic.Bool
+	seen  atomic.Pointer[address.Table] // how the peer's addresses are seen here; nil: as they are
 
 	mu     sync.RWMutex
 	ctx    context.Context    // guarded by mu; that of Run, nil before it
@@ -157,6 +159,17 @@ func (p *Pair) SetLost(lost bool) {
 	}
 	for _, s := range p.readySpaces() {
 		s.enqueueAll()
+	}
+}
+
+// SetAddresses says as what the peer's addresses are seen here; what the table does not map is not shown. Nil: as they
+// are. Statuses that show another address are written again.
+func (p *Pair) SetAddresses(seen *address.Table) {
+	if p.seen.Swap(seen).Equal(seen) {
+		return
+	}
+	for _, pod := range p.local.List() {
+		p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
 	}
 }
 

@@ -2,6 +2,7 @@ package reflector
 
 import (
 	"context"
+	"net/netip"
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,7 +49,14 @@ func newSpace(p *Pair, local, remote string) *space {
 }
 
 func (s *space) env() translate.Env {
-	return translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
+	env := translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
+	if seen := s.pair.seen.Load(); seen != nil {
+		env.MapIP = func(remote netip.Addr) netip.Addr {
+			here, _ := seen.Map(remote) // one that is not mapped is not valid, and not shown
+			return here
+		}
+	}
+	return env
 }
 
 func (s *space) twinChanged(before, now *corev1.Pod) {
