@@ -25,7 +25,8 @@ func statusCommand(term terminal) *cobra.Command {
 		Use:   "status [NAME]",
 		Short: "Show the peerings of this cluster and what is wrong with them",
 		Long: `Status shows each Peering of the cluster of --context: whether it is ready, its virtual nodes, the pods on them, what the
-peer offers and how much of it is used. Below, for everything that is not as it should be: why, and what to do.`,
+peer offers and how much of it is used. Where a tunnel joins the networks: each path with its round trip, loss, MTU and
+bytes, and which addresses are seen as which. Below, for everything that is not as it should be: why, and what to do.`,
 		Example: `  spillway status
   spillway status cloud -o yaml
   spillway status --context home -o wide`,

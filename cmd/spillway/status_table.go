@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,6 +37,7 @@ type row struct {
 	Borrowed  *use       `json:"borrowed,omitempty"`
 	Shared    *use       `json:"shared,omitempty"`
 	Tenant    string     `json:"tenantNamespace,omitempty"`
+	Tunnel    *tunnelRow `json:"tunnel,omitempty"`
 	Since     *time.Time `json:"since,omitempty"` // when ready became what it is
 	Troubles  []trouble  `json:"troubles,omitempty"`
 }
@@ -83,6 +85,7 @@ func describe(p *v1alpha1.Peering, nodes []corev1.Node, pods, twins []corev1.Pod
 			r.Tenant = p.Status.Tenant.Namespace
 		}
 	}
+	r.Tunnel = describeTunnel(p)
 	r.Troubles = troublesOf(p)
 	return r
 }
@@ -151,14 +154,21 @@ func (o overview) print(w io.Writer, wide bool) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	header := "NAME\tROLE\tREADY\tNODES\tPODS\tCPU USED/OFFERED\tMEMORY USED/OFFERED\tSINCE"
+	joined := slices.ContainsFunc(o.Peerings, func(r row) bool { return r.Tunnel != nil })
+	if joined {
+		header += "\tTUNNEL"
+	}
 	if wide {
 		header += "\tCLUSTER\tSERVER\tTENANT"
 	}
 	fmt.Fprintln(table, header)
 	for _, r := range o.Peerings {
-		fmt.Fprintln(table, strings.Join(r.cells(wide), "\t"))
+		fmt.Fprintln(table, strings.Join(r.cells(joined, wide), "\t"))
 	}
 	if err := table.Flush(); err != nil {
+		return err
+	}
+	if err := o.printTunnels(w); err != nil {
 		return err
 	}
 	for _, r := range o.Peerings {
@@ -170,7 +180,7 @@ func (o overview) print(w io.Writer, wide bool) error {
 }
 
 // cells are r's columns. A Peering with both parts shows in them what is borrowed, and what is shared in brackets.
-func (r row) cells(wide bool) []string {
+func (r row) cells(joined, wide bool) []string {
 	ready := r.Ready
 	if r.Removing {
 		ready += ", removing"
@@ -184,6 +194,9 @@ func (r row) cells(wide bool) []string {
 		r.each(func(u *use) string { return cores(u.Used) + "/" + cores(u.Offered) }),
 		r.each(func(u *use) string { return mebibytes(u.Used) + "/" + mebibytes(u.Offered) }),
 		since}
+	if joined {
+		cells = append(cells, r.Tunnel.inShort())
+	}
 	if wide {
 		cells = append(cells, r.ClusterID, orDash(r.Server), orDash(r.Tenant))
 	}
