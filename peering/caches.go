@@ -19,26 +19,24 @@ const indexTenant = "tenant"
 // providerCaches is what a provider watches in its own cluster. A cluster that shares nothing does not run them.
 type providerCaches struct {
 	ledger     *ledger
-	nodes      *live.Cache[*corev1.Node]
+	nodes      *live.Cache[*corev1.Node] // the tunnel needs them too
+	nodesOnce  sync.Once                 // runs nodes
 	pods       *live.Cache[*corev1.Pod]
 	namespaces *live.Cache[*corev1.Namespace] // those of tenants
 	requests   *live.Cache[*corev1.ConfigMap] // what tenants ask for
 }
 
 // newProviderCaches returns caches that are empty until run. requested is called when a tenant asks for something or
-// one of its namespaces changes.
-func newProviderCaches(client kubernetes.Interface, requested func()) *providerCaches {
+// one of its namespaces changes, nodeChanged with each change of a node.
+func newProviderCaches(client kubernetes.Interface, requested func(), nodeChanged func(before, now *corev1.Node)) *providerCaches {
 	c := &providerCaches{ledger: newLedger()}
 	core := client.CoreV1()
 	ofTenants := func(o *metav1.ListOptions) { o.LabelSelector = v1alpha1.LabelTenant }
 	c.nodes = live.New(live.Options[*corev1.Node]{
 		Name: "nodes", ListWatch: live.ListWatch(client, core.Nodes(), nil), Trim: trimNode,
 		Changed: func(before, now *corev1.Node) {
-			if now == nil {
-				c.ledger.setNode(before.Name, nil)
-				return
-			}
-			c.ledger.setNode(now.Name, now)
+			c.ledger.setNode(firstSet(now, before).Name, now)
+			nodeChanged(before, now)
 		},
 	})
 	c.pods = live.New(live.Options[*corev1.Pod]{
@@ -68,10 +66,15 @@ func newProviderCaches(client kubernetes.Interface, requested func()) *providerC
 
 func (c *providerCaches) run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context){c.nodes.Run, c.pods.Run, c.namespaces.Run, c.requests.Run} {
+	for _, run := range []func(context.Context){c.runNodes, c.pods.Run, c.namespaces.Run, c.requests.Run} {
 		wg.Go(func() { run(ctx) })
 	}
 	wg.Wait()
+}
+
+// runNodes watches the nodes until ctx ends; so does a second call, without watching twice.
+func (c *providerCaches) runNodes(ctx context.Context) {
+	c.nodesOnce.Do(func() { c.nodes.Run(ctx) })
 }
 
 func (c *providerCaches) synced() bool {
@@ -105,10 +108,12 @@ func trimPod(pod *corev1.Pod) {
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 }
 
-// trimNode keeps what the ledger reads.
+// trimNode keeps what the ledger and the tunnel read.
 func trimNode(node *corev1.Node) {
 	node.ObjectMeta = metav1.ObjectMeta{
 		Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion, Labels: node.Labels,
 	}
-	node.Status = corev1.NodeStatus{Allocatable: node.Status.Allocatable, Conditions: node.Status.Conditions}
+	node.Status = corev1.NodeStatus{
+		Allocatable: node.Status.Allocatable, Conditions: node.Status.Conditions, Addresses: node.Status.Addresses,
+	}
 }

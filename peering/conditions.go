@@ -24,6 +24,9 @@ type observation struct {
 	link    linkState // with borrow
 	node    NodeState // with borrow
 	hasNode bool      // with borrow: the virtual node was started
+
+	tunnel agreement             // with a tunnel
+	paths  []v1alpha1.TunnelPath // with a tunnel: as gateways measured them
 }
 
 // settleWithin is how long after its start a link may take to find everything as it was.
@@ -31,6 +34,9 @@ const settleWithin = 5 * time.Second
 
 // settling says that this process has only just begun to look: what an earlier one wrote is better than "starting".
 func (o observation) settling(now time.Time) bool {
+	if o.tunnel.starting {
+		return true
+	}
 	if o.spec.Borrow == nil || o.linkErr != nil || o.link.err != nil || o.node.Err != nil ||
 		now.Sub(o.link.started) > settleWithin {
 		return false
@@ -68,6 +74,7 @@ func conditions(before []metav1.Condition, o observation) []metav1.Condition {
 	}
 	apply(v1alpha1.ConditionTenantReady, o.spec.Share != nil, tenantVerdict)
 	apply(v1alpha1.ConditionAuthenticated, o.spec.Borrow != nil, authenticatedVerdict)
+	apply(v1alpha1.ConditionTunnelUp, joined(&o.spec), tunnelVerdict)
 	apply(v1alpha1.ConditionNodeReady, o.spec.Borrow != nil, nodeVerdict)
 	set(&out, v1alpha1.ConditionReady, ready, o.generation)
 	return out
@@ -87,7 +94,7 @@ func tenantVerdict(o observation) verdict {
 }
 
 func authenticatedVerdict(o observation) verdict {
-	api := o.spec.API
+	api, at := o.spec.API, o.server()
 	no := func(reason, format string, args ...any) verdict {
 		return verdict{metav1.ConditionFalse, reason, fmt.Sprintf(format, args...)}
 	}
@@ -100,19 +107,34 @@ func authenticatedVerdict(o observation) verdict {
 		return no(v1alpha1.ReasonCredentialMissing, "%v: run spillway peer again", err)
 	case apierrors.IsUnauthorized(err):
 		return no(v1alpha1.ReasonCredentialRejected, "%s does not accept the credential in Secret %s/%s: run spillway peer again",
-			api.Server, v1alpha1.SystemNamespace, api.SecretName)
+			at, v1alpha1.SystemNamespace, api.SecretName)
 	case apierrors.IsForbidden(err):
-		return no(v1alpha1.ReasonForbidden, "%s: %v", api.Server, err)
+		return no(v1alpha1.ReasonForbidden, "%s: %v", at, err)
 	case !o.link.answered && err != nil:
 		return verdict{metav1.ConditionUnknown, v1alpha1.ReasonUnreachable,
-			fmt.Sprintf("%s has not answered yet: %v", api.Server, err)}
+			fmt.Sprintf("%s has not answered yet: %v%s", at, err, o.tunnelDown())}
 	case !o.link.answered:
-		return verdict{metav1.ConditionUnknown, v1alpha1.ReasonStarting, "waiting for " + api.Server}
+		return verdict{metav1.ConditionUnknown, v1alpha1.ReasonStarting, "waiting for " + at + o.tunnelDown()}
 	case o.link.remote != nil && wrongCluster(o):
 		return no(v1alpha1.ReasonWrongCluster, "%s is cluster %s, which knows us as %s; expected cluster %s, which knows us as %s",
-			api.Server, o.link.remote.Status.ClusterID, o.link.remote.Spec.ClusterID, o.spec.ClusterID, o.self)
+			at, o.link.remote.Status.ClusterID, o.link.remote.Spec.ClusterID, o.spec.ClusterID, o.self)
 	}
-	return verdict{metav1.ConditionTrue, v1alpha1.ReasonAuthenticated, "authenticated at " + api.Server}
+	return verdict{metav1.ConditionTrue, v1alpha1.ReasonAuthenticated, "authenticated at " + at}
+}
+
+// server names the peer's API server, and the way that is taken to it.
+func (o observation) server() string { return serverName(o.spec.API, apiAddress(&o.spec)) }
+
+// tunnelDown is what to add where the peer's API server does not answer: nothing when it is not reached by a tunnel, or
+// that works.
+func (o observation) tunnelDown() string {
+	if o.spec.API.Via != v1alpha1.APIViaTunnel || !joined(&o.spec) {
+		return ""
+	}
+	if v := tunnelVerdict(o); v.status != metav1.ConditionTrue {
+		return "; the tunnel that leads there is down: " + v.message
+	}
+	return ""
 }
 
 // wrongCluster says whether the peer is another cluster than the Peering is with, or takes us for another.
@@ -124,7 +146,7 @@ func wrongCluster(o observation) bool {
 func nodeVerdict(o observation) verdict {
 	switch {
 	case o.link.lost:
-		return verdict{metav1.ConditionFalse, v1alpha1.ReasonUnreachable, lostMessage(o.spec.API.Server, o.link.err)}
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonUnreachable, lostMessage(o.server(), o.link.err) + o.tunnelDown()}
 	case o.node.Err != nil:
 		return verdict{metav1.ConditionFalse, v1alpha1.ReasonNodeFailed, o.node.Err.Error()}
 	case !o.hasNode && o.link.answered && !hasOffer(o.link.remote):

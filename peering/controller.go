@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,7 +54,9 @@ type Config struct {
 	ClusterID string
 	// Nodes shows the peers.
 	Nodes VirtualNodes
-	Log   *zap.Logger
+	// Network says what cannot be found about this cluster's network.
+	Network NetworkConfig
+	Log     *zap.Logger
 }
 
 // Controller keeps every Peering of one cluster. Make it with New, then Run it once.
@@ -64,6 +67,7 @@ type Controller struct {
 	queue    workqueue.TypedRateLimitingInterface[string]
 	caches   *providerCaches
 	tenants  *tenants
+	network  *network
 
 	ctx      context.Context  // of Run
 	provider sync.Once        // starts caches
@@ -83,10 +87,11 @@ func New(cfg Config) (*Controller, error) {
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 10*time.Second)),
 	}
-	c.caches = newProviderCaches(cfg.Client, c.wakeProviders)
+	c.caches = newProviderCaches(cfg.Client, c.wakeProviders, func(before, now *corev1.Node) { c.network.nodeChanged(before, now) })
+	c.network = newNetwork(&c.cfg, c.caches, c.wakeTunnels)
 	c.tenants = &tenants{cfg: &c.cfg, caches: c.caches, made: map[string]*tenantState{}}
 	c.peerings = live.New(live.Options[*v1alpha1.Peering]{
-		Name: "peerings", ListWatch: live.ListWatch(peerings, peerings, nil),
+		Name: "peerings", ListWatch: live.ListWatch(peerings, peerings, nil), Trim: trimPeering,
 		Changed: func(before, now *v1alpha1.Peering) {
 			if before == nil || now == nil || !sameWish(before, now) {
 				c.queue.Add(nameOf(before, now))
@@ -96,10 +101,10 @@ func New(cfg Config) (*Controller, error) {
 	return c, nil
 }
 
-// sameWish says that only the status differs, which this controller wrote itself.
+// sameWish says that only the status differs, which this controller wrote itself, but for the paths of the tunnel.
 func sameWish(a, b *v1alpha1.Peering) bool {
 	return a.UID == b.UID && a.Generation == b.Generation && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
-		slices.Equal(a.Finalizers, b.Finalizers)
+		slices.Equal(a.Finalizers, b.Finalizers) && samePaths(a.Status.Tunnel, b.Status.Tunnel)
 }
 
 func nameOf(before, now *v1alpha1.Peering) string {
@@ -163,6 +168,7 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	p, ok := c.peerings.Get("", name)
 	if !ok {
 		c.closeLink(name)
+		delete(c.network.seen, name)
 		return 0, nil
 	}
 	deleting := p.DeletionTimestamp != nil
@@ -170,10 +176,18 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	if added, err := c.addFinalizers(ctx, p, borrows, shares); err != nil || added {
 		return 0, err // the change comes back as an event
 	}
+	p, agreed, err := c.agree(ctx, p)
+	if err != nil {
+		return wakeAfter, nil // somebody wrote at the same time
+	}
 	status := p.Status.DeepCopy()
 	status.ObservedGeneration, status.ClusterID = p.Generation, c.cfg.ClusterID
-	seen := observation{spec: p.Spec, generation: p.Generation, self: c.cfg.ClusterID}
+	seen := observation{spec: p.Spec, generation: p.Generation, self: c.cfg.ClusterID, paths: paths(status)}
 	var after time.Duration
+	if !deleting {
+		c.tunnelStatus(ctx, p, &agreed, status)
+	}
+	seen.tunnel = agreed
 	if shares {
 		after = c.share(ctx, p, status, &seen)
 	}
@@ -185,8 +199,9 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 		return removing, err
 	}
 	if seen.settling(time.Now()) && judged(p.Status.Conditions, p.Generation) {
-		return max(after, settleWithin), nil
+		return soonest(after, seen.tunnel.after(), settleWithin), nil
 	}
+	after = soonest(after, seen.tunnel.after())
 	status.Conditions = conditions(p.Status.Conditions, seen)
 	return max(after, removing), c.writeStatus(ctx, p, status)
 }
@@ -219,6 +234,10 @@ func (c *Controller) borrow(ctx context.Context, p *v1alpha1.Peering, status *v1
 		seen.linkErr = err
 		c.queue.AddAfter(p.Name, 2*time.Second)
 		return
+	}
+	l.through(apiAddress(&p.Spec))
+	if status.Tunnel != nil && status.Tunnel.Local != nil {
+		l.hand(status.Tunnel.Local)
 	}
 	seen.link = l.state()
 	if seen.link.remote != nil && wrongCluster(*seen) {
@@ -259,6 +278,7 @@ func (c *Controller) ensureNode(ctx context.Context, p *v1alpha1.Peering, l *lin
 	default:
 		return nil
 	}
+	last.Addresses = seenAs(&p.Spec)
 	c.last[p.Name] = last
 	c.cfg.Nodes.Ensure(last)
 	return nil
@@ -333,6 +353,15 @@ func (c *Controller) followOffers(ctx context.Context) {
 			if c.caches.ledger.takeChanged() {
 				c.wakeProviders()
 			}
+		}
+	}
+}
+
+// wakeTunnels looks again at every Peering with a tunnel.
+func (c *Controller) wakeTunnels() {
+	for _, p := range c.peerings.List() {
+		if joined(&p.Spec) {
+			c.queue.Add(p.Name)
 		}
 	}
 }

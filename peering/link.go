@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -61,6 +60,8 @@ type link struct {
 	lost      bool      // guarded by mu
 	version   string    // guarded by mu; of the peer
 	requested []string  // guarded by mu; the namespaces asked for; nil while not known
+	address   string    // guarded by mu; of the peer's API server in the tunnel; empty while not known
+	courier   courier
 }
 
 // dial makes a link and starts its probe and watch. It does not wait for the peer. The renewal credential is that of
@@ -69,12 +70,10 @@ func dial(ctx context.Context, p *v1alpha1.Peering, renewal string, log *zap.Log
 	ctx, cancel := context.WithCancel(ctx)
 	l := &link{
 		name: p.Name, endpoint: *p.Spec.API.DeepCopy(), renewal: renewal, log: log, note: note, cancel: cancel, started: time.Now(),
-		dialer: connrotation.NewDialer((&net.Dialer{Timeout: probeTimeout, KeepAlive: 10 * time.Second}).DialContext),
+		address: apiAddress(&p.Spec), courier: newCourier(),
 	}
-	bare := &rest.Config{
-		Host: l.endpoint.Server, TLSClientConfig: rest.TLSClientConfig{CAData: l.endpoint.CABundle},
-		Dial: l.dialer.DialContext, QPS: -1, UserAgent: "spillwayd",
-	}
+	l.dialer = connrotation.NewDialer(l.dialPeer)
+	bare := l.config()
 	config := rest.CopyConfig(bare)
 	source := &tokens{ctx: ctx, config: bare, namespace: l.endpoint.TenantNamespace, renewal: renewal}
 	config.WrapTransport = transport.ResettableTokenSourceWrapTransport(source)
@@ -99,6 +98,7 @@ func dial(ctx context.Context, p *v1alpha1.Peering, renewal string, log *zap.Log
 	l.wg.Go(func() { l.probe(ctx) })
 	l.wg.Go(func() { l.watchdog(ctx) })
 	l.wg.Go(func() { l.follow(ctx) })
+	l.wg.Go(func() { l.deliver(ctx) })
 	return l, nil
 }
 
@@ -112,7 +112,7 @@ func (l *link) close() {
 func (l *link) same(api *v1alpha1.APIEndpoint) bool {
 	return l.endpoint.Server == api.Server && bytes.Equal(l.endpoint.CABundle, api.CABundle) &&
 		l.endpoint.SecretName == api.SecretName && l.endpoint.TenantNamespace == api.TenantNamespace &&
-		l.endpoint.PeeringName == api.PeeringName
+		l.endpoint.PeeringName == api.PeeringName && (l.endpoint.Via == v1alpha1.APIViaTunnel) == (api.Via == v1alpha1.APIViaTunnel)
 }
 
 // follow watches the peer's Peering, once the peer has answered a first time: until then every try would be an error
@@ -202,7 +202,7 @@ func (l *link) watchdog(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			if l.declareLost(now) {
-				l.log.Info("peer lost", zap.String("peer", l.name), zap.String("server", l.endpoint.Server), zap.Error(l.state().err))
+				l.log.Info("peer lost", zap.String("peer", l.name), zap.String("server", l.server()), zap.Error(l.state().err))
 				l.dialer.CloseAll()
 				l.note()
 			}

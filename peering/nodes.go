@@ -56,7 +56,7 @@ func lastKnown(p *v1alpha1.Peering, l *link, node *corev1.Node, s linkState) Nod
 	return Node{
 		Peer: p.Name, NodeName: node.Name, ClusterID: p.Spec.ClusterID, Labels: node.Labels, Remote: l.client,
 		Version: node.Status.NodeInfo.KubeletVersion, Offer: node.Status.Allocatable, Namespaces: map[string]string{},
-		Lost: true, Reason: "PeerUnreachable", Message: lostMessage(l.endpoint.Server, s.err),
+		Lost: true, Reason: "PeerUnreachable", Message: lostMessage(l.server(), s.err),
 	}
 }
 
@@ -80,7 +80,7 @@ func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
 		}
 	}
 	if s.lost {
-		n.Reason, n.Message = "PeerUnreachable", lostMessage(l.endpoint.Server, s.err)
+		n.Reason, n.Message = "PeerUnreachable", lostMessage(l.server(), s.err)
 	}
 	return n
 }

@@ -75,6 +75,7 @@ type identity struct {
 	accounts       []*coreac.ServiceAccountApplyConfiguration
 	secret         *coreac.SecretApplyConfiguration
 	requests       *coreac.ConfigMapApplyConfiguration
+	network        *coreac.ConfigMapApplyConfiguration
 	bindings       []*rbacac.RoleBindingApplyConfiguration
 	clusterRole    *rbacac.ClusterRoleApplyConfiguration
 	clusterBinding *rbacac.ClusterRoleBindingApplyConfiguration
@@ -102,6 +103,7 @@ func (t tenant) identity() identity {
 			WithType(corev1.SecretTypeServiceAccountToken).
 			WithAnnotations(map[string]string{corev1.ServiceAccountNameKey: accountRenewal}),
 		requests: coreac.ConfigMap(requestsConfigMap, ns).WithLabels(labels),
+		network:  coreac.ConfigMap(networkConfigMap, ns).WithLabels(labels),
 		bindings: []*rbacac.RoleBindingApplyConfiguration{
 			bind(accountRenewal, roleRenewal), bind(accountConsumer, roleIdentity),
 		},

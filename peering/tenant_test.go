@@ -71,7 +71,7 @@ func TestTenant_EverythingIsMarked(t *testing.T) {
 	id, h := one.identity(), one.home("shop")
 	quota := one.quota("shop-x", amounts{corev1.ResourceCPU: 1000})
 	for what, labels := range map[string]map[string]string{
-		"the identity's namespace": id.namespace.Labels, "its Secret": id.secret.Labels, "its requests": id.requests.Labels,
+		"the identity's namespace": id.namespace.Labels, "its Secret": id.secret.Labels, "its requests": id.requests.Labels, "its network": id.network.Labels,
 		"its account": id.accounts[0].Labels, "its renewal account": id.accounts[1].Labels,
 		"its binding": id.bindings[0].Labels, "its other binding": id.bindings[1].Labels,
 		"its cluster role": id.clusterRole.Labels, "its cluster binding": id.clusterBinding.Labels,

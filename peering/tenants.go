@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
+	coreac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
@@ -89,8 +90,10 @@ func (t *tenants) ensureIdentity(ctx context.Context, want tenant, state *tenant
 	if _, err := core.Secrets(ns).Apply(ctx, id.secret, opts); err != nil {
 		return fmt.Errorf("apply Secret %s/%s: %w", ns, renewalSecret, err)
 	}
-	if _, err := core.ConfigMaps(ns).Apply(ctx, id.requests, opts); err != nil {
-		return fmt.Errorf("apply ConfigMap %s/%s: %w", ns, requestsConfigMap, err)
+	for _, cm := range []*coreac.ConfigMapApplyConfiguration{id.requests, id.network} {
+		if _, err := core.ConfigMaps(ns).Apply(ctx, cm, opts); err != nil {
+			return fmt.Errorf("apply ConfigMap %s/%s: %w", ns, *cm.Name, err)
+		}
 	}
 	for _, b := range id.bindings {
 		if _, err := rbac.RoleBindings(ns).Apply(ctx, b, opts); err != nil {

@@ -43,6 +43,7 @@ type controllerOptions struct {
 	identity            string
 	debugAddress        string
 	logLevel            string
+	network             networkOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -67,6 +68,7 @@ func controllerCommand() *cobra.Command {
 	f.StringVar(&o.identity, "identity", host, "name of this replica in the leader election; a restart under the same name goes on at once")
 	f.StringVar(&o.debugAddress, "debug-address", "", "serve profiles (/debug/pprof) on this address, for example 127.0.0.1:6060 (default: off)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	o.network.addTo(f)
 	return cmd
 }
 
@@ -76,6 +78,10 @@ func runController(ctx context.Context, o controllerOptions) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // stderr may be a pipe that cannot be synced
+	network, err := o.network.parse()
+	if err != nil {
+		return err
+	}
 	config, err := restConfig(o)
 	if err != nil {
 		return err
@@ -100,7 +106,7 @@ func runController(ctx context.Context, o controllerOptions) error {
 	log = log.With(zap.String("cluster", clusterID))
 	for {
 		err := lead(ctx, client, o.identity, log, func(ctx context.Context) error {
-			return serve(ctx, config, client, clusterID, log)
+			return serve(ctx, peering.Config{REST: config, Client: client, ClusterID: clusterID, Network: network, Log: log})
 		})
 		if !errors.Is(err, errLeaseLost) {
 			return err
@@ -186,20 +192,19 @@ func lead(ctx context.Context, client kubernetes.Interface, identity string, log
 }
 
 // serve wires the packages and works until ctx ends.
-func serve(ctx context.Context, config *rest.Config, client kubernetes.Interface, clusterID string, log *zap.Logger) error {
+func serve(ctx context.Context, cfg peering.Config) error {
 	events := record.NewBroadcaster()
-	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()
 
 	var controller *peering.Controller
 	nodes := provider.NewNodes(provider.Config{
-		Client: client, ClusterID: clusterID, Allowed: peering.Allowed, Log: log,
+		Client: cfg.Client, ClusterID: cfg.ClusterID, Allowed: peering.Allowed, Log: cfg.Log,
 		Changed: func(peer string) { controller.Wake(peer) },
 		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
 	})
-	controller, err := peering.New(peering.Config{
-		REST: config, Client: client, ClusterID: clusterID, Nodes: virtualNodes{nodes}, Log: log,
-	})
+	cfg.Nodes = virtualNodes{nodes}
+	controller, err := peering.New(cfg)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func rooms() []room {
 	return []room{
 		{"cmd/spillway", []string{"peering/v1alpha1"},
 			"the command for people only writes and reads the kinds of spillway.dev, so that everything works without it"},
-		{"cmd/spillwayd", []string{"provider", "provider/placement", "peering", "tunnel", "internal/netbench"},
+		{"cmd/spillwayd", []string{"provider", "provider/placement", "peering", "tunnel", "internal/netbench", "internal/address"},
 			"cmd/spillwayd wires the parts together and decides nothing about pods or kinds itself"},
 		{"peering", []string{"peering/v1alpha1", "internal/live", "internal/address"},
 			"peering knows whether a cluster is usable, and neither nodes nor pods nor the tunnel"},
