@@ -109,12 +109,14 @@ func (l *link) hand(network *v1alpha1.ClusterNetwork) {
 	}
 }
 
+// lookAfterLetter is how often the peer is asked whether it still has the letter.
+const lookAfterLetter = 5 * time.Minute
+
 // deliver carries each letter to the peer, until ctx ends. It retries for ever, ever more slowly.
 func (l *link) deliver(ctx context.Context) {
 	const first, last = time.Second, time.Minute
-	var delivered string
-	retry := time.NewTimer(last)
-	retry.Stop()
+	again := time.NewTimer(last)
+	again.Stop()
 	wait := first
 	for {
 		select {
@@ -122,23 +124,21 @@ func (l *link) deliver(ctx context.Context) {
 			return
 		case <-l.courier.woken:
 			wait = first
-		case <-retry.C:
+		case <-again.C:
 		}
 		l.courier.mu.Lock()
 		letter := string(l.courier.letter)
 		l.courier.mu.Unlock()
-		if letter == delivered {
-			continue
-		}
 		if err := l.write(ctx, letter); err != nil {
 			if ctx.Err() == nil {
 				l.log.Warn("own network not handed to the peer", zap.String("peer", l.name), zap.Error(err))
 			}
-			retry.Reset(wait)
+			again.Reset(wait)
 			wait = min(2*wait, last)
 			continue
 		}
-		delivered = letter
+		wait = first
+		again.Reset(lookAfterLetter)
 	}
 }
 

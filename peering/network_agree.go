@@ -73,7 +73,7 @@ func (c *Controller) agree(ctx context.Context, p *v1alpha1.Peering) (*v1alpha1.
 	found := allocate(p, a.own.all(), c.usedBesides(p.Name), c.cfg.Network.AliasPools)
 	a.unseen = found.err
 	if found.write {
-		changed, err := c.writeAliases(ctx, p, found.ours)
+		changed, err := c.writeAliases(ctx, p, found.apply)
 		if conflicted(err) {
 			return p, a, err
 		}
@@ -152,8 +152,8 @@ func (c *Controller) writeRemote(ctx context.Context, p *v1alpha1.Peering, remot
 	return changed, nil
 }
 
-func (c *Controller) writeAliases(ctx context.Context, p *v1alpha1.Peering, ours []v1alpha1.Alias) (*v1alpha1.Peering, error) {
-	patch, err := aliasPatch(p, ours)
+func (c *Controller) writeAliases(ctx context.Context, p *v1alpha1.Peering, aliases []v1alpha1.Alias) (*v1alpha1.Peering, error) {
+	patch, err := aliasPatch(p, aliases)
 	if err != nil {
 		return nil, err
 	}
