@@ -2,6 +2,7 @@ package peering
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,20 +33,19 @@ func tunnelVerdict(o observation) verdict {
 	case a.unseen != nil:
 		return no(v1alpha1.ReasonRangesRefused, "a range of the peer cannot be seen here: %v", a.unseen)
 	}
-	if r, ok := notSeenThere(a.own, remote); ok {
+	if r, ok := notSeenThere(a.own.pods, remote); ok {
 		return no(v1alpha1.ReasonAliasPending, "the peer has not said yet as what it sees our range %s", r)
 	}
 	return pathsVerdict(o)
 }
 
-// notSeenThere is a range of ours that the peer has not judged.
-func notSeenThere(own ownRanges, remote *v1alpha1.ClusterNetwork) (string, bool) {
-	for _, r := range own.announced() {
-		if !slices.Contains(remote.SeenRanges, r.CIDR) {
-			return r.CIDR, true
-		}
+// notSeenThere is one of our ranges that the peer has not judged.
+func notSeenThere(own []netip.Prefix, remote *v1alpha1.ClusterNetwork) (netip.Prefix, bool) {
+	i := slices.IndexFunc(own, func(p netip.Prefix) bool { return !slices.Contains(remote.SeenRanges, p.String()) })
+	if i < 0 {
+		return netip.Prefix{}, false
 	}
-	return "", false
+	return own[i], true
 }
 
 // pathsVerdict judges by the paths that gateways have measured.
@@ -78,10 +78,14 @@ func pathsVerdict(o observation) verdict {
 		"no gateway has measured yet: does spillwayd node run on " + strings.Join(names, ", ") + "?"}
 }
 
-// withNotice adds what the user should know of ranges that could not be found.
+// withNotice adds what the user should know of addresses that are not reached although the tunnel works.
 func withNotice(o observation, message string) string {
-	if notice := o.tunnel.around.noPodRange(o.tunnel.own); notice != "" {
+	own := o.tunnel.own
+	if notice := o.tunnel.around.noPodRange(own); notice != "" {
 		return message + "; but " + notice
+	}
+	if r, ok := notSeenThere(slices.Concat(own.nodes, own.api), o.spec.Tunnel.Remote); ok {
+		return message + "; but the peer does not reach " + r.String() + " yet: it has not said as what it sees that range"
 	}
 	return message
 }
