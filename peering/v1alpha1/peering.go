@@ -195,7 +195,7 @@ const (
 	// ConditionTunnelUp (with tunnel mode Tunnel) is True while probes of the largest packet size pass in both
 	// directions between a gateway of each cluster. False: NoGateway (no node is labelled as gateway), NoNetwork (the
 	// peer's network is not known yet), RangesRefused (the peer announces ranges that no cluster can have),
-	// AliasPending (the peer has not yet said how it sees our ranges), NoHandshake (no answer ever came: endpoint,
+	// AliasPending (the peer has not yet said how it sees our pods' ranges), NoHandshake (no answer ever came: endpoint,
 	// firewall or key), ProbesLost (it worked before; no probe has passed for 2 s), LargePacketsLost (small ones pass).
 	// Unknown: Starting.
 	ConditionTunnelUp = "TunnelUp"
