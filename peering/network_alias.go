@@ -22,7 +22,7 @@ func trimPeering(p *v1alpha1.Peering) {
 // aliasKeys are the ranges of spec.tunnel.aliases that an entry of the record speaks for, and whether also for their as
 // (KEP-555).
 func aliasKeys(e metav1.ManagedFieldsEntry) map[string]bool {
-	if e.FieldsV1 == nil || !bytes.Contains(e.FieldsV1.Raw, []byte(`"f:aliases"`)) {
+	if e.FieldsV1 == nil || !bytes.Contains(e.FieldsV1.GetRawBytes(), []byte(`"f:aliases"`)) {
 		return nil
 	}
 	var fields struct {
@@ -32,7 +32,7 @@ func aliasKeys(e metav1.ManagedFieldsEntry) map[string]bool {
 			} `json:"f:tunnel"`
 		} `json:"f:spec"`
 	}
-	if json.Unmarshal(e.FieldsV1.Raw, &fields) != nil {
+	if json.Unmarshal(e.FieldsV1.GetRawBytes(), &fields) != nil {
 		return nil
 	}
 	out := map[string]bool{}

@@ -293,7 +293,7 @@ func peeringWith(aliases []v1alpha1.Alias, byHand, touched []string) *v1alpha1.P
 		if err != nil {
 			panic(err)
 		}
-		p.ManagedFields = append(p.ManagedFields, metav1.ManagedFieldsEntry{Manager: manager, Operation: op, FieldsV1: &metav1.FieldsV1{Raw: raw}})
+		p.ManagedFields = append(p.ManagedFields, metav1.ManagedFieldsEntry{Manager: manager, Operation: op, FieldsV1: metav1.NewFieldsV1(string(raw))})
 	}
 	mine, hand := map[string]string{}, map[string]string{}
 	for _, a := range aliases {
