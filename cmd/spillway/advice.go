@@ -30,6 +30,9 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 	case v1alpha1.ReasonNodeFailed:
 		return "Mend what the message names; spillwayd tries again by itself."
 	case v1alpha1.ReasonStarting:
+		if c.Type == v1alpha1.ConditionTunnelUp {
+			return "Wait some seconds; if it stays, look at the agents of the gateways: kubectl -n " + v1alpha1.SystemNamespace + " get pods -o wide"
+		}
 		return "Wait some seconds."
 	}
 	if c.Type == v1alpha1.ConditionTunnelUp {

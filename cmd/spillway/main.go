@@ -89,6 +89,12 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
   # which peerings are there, what do they offer, what is wrong
   spillway status
 
+  # do pods reach each other? if not, which hop fails, and how to mend it
+  spillway doctor
+
+  # what does the tunnel carry
+  spillway bench network
+
   # bring the pods home and forget the peer
   spillway unpeer cloud`, "\n"),
 		SilenceErrors: true,
@@ -100,11 +106,28 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl spillway"}
 	}
 	root.SetFlagErrorFunc(explainFlag)
-	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), versionCommand(term))
-	for _, cmd := range append(root.Commands(), root) {
-		cmd.Example = strings.ReplaceAll(cmd.Example, "  spillway ", "  "+root.DisplayName()+" ")
-	}
+	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term))
+	rename(root, root.DisplayName())
 	return root
+}
+
+// rename makes the examples of cmd and what is below it say how the program is called.
+func rename(cmd *cobra.Command, name string) {
+	cmd.Example = strings.ReplaceAll(cmd.Example, "  spillway ", "  "+name+" ")
+	for _, below := range cmd.Commands() {
+		rename(below, name)
+	}
+}
+
+// commandNames are the commands below cmd, sorted.
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, below := range cmd.Commands() {
+		if below.IsAvailableCommand() && below.Name() != "help" && below.Name() != "completion" {
+			names = append(names, below.Name())
+		}
+	}
+	return names
 }
 
 // explainFlag turns what is wrong with a flag into a sentence.
@@ -125,7 +148,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		return usagef("Use one of: peer, unpeer, status, version.", "there is no command %q", args[0])
+		return usagef(fmt.Sprintf("Use one of: %s.", strings.Join(commandNames(cmd), ", ")), "there is no command %q", args[0])
 	}
 	return usagef("Leave it out; everything is said with flags.", "%s takes no argument, but got %q", cmd.Name(), args[0])
 }

@@ -35,6 +35,15 @@ type mishap struct {
 	Action  string `json:"action,omitempty"`
 }
 
+// mishapOf describes err for machines.
+func mishapOf(err error) *mishap {
+	var p *problem
+	if errors.As(err, &p) {
+		return &mishap{Message: sentence(p.what), Action: sentence(p.do)}
+	}
+	return &mishap{Message: sentence(err.Error())}
+}
+
 // sideOf describes c, which holds the Peering of this name. Nil stays nil.
 func sideOf(c *cluster, peering string) *side {
 	if c == nil {

@@ -192,32 +192,46 @@ func explainWatch(c *cluster, p *v1alpha1.Peering, err error) error {
 	return explain(c, "watch Peering "+p.Name, err)
 }
 
-// tell writes what there's cluster says of its network into here's Peering. The controllers do the same afterwards,
-// under the same manager; nothing is written twice by this command, so that the two can never contend.
+// tell writes what there's cluster says of its network into here's Peering, whole, as the controllers do afterwards.
+// Nothing is written over somebody else's newer word, and nothing twice, so that the two can never contend.
 func (p *peerRun) tell(ctx context.Context, here, there *end) error {
 	local := localOf(*there.peering)
 	if local == nil || knows(*here.peering, *there.peering) || equality.Semantic.DeepEqual(here.sent, local) {
 		return nil
 	}
 	name := (*here.peering).Name
-	data, err := json.Marshal(map[string]any{
-		"apiVersion": v1alpha1.GroupVersion.String(), "kind": v1alpha1.PeeringKind, "metadata": map[string]any{"name": name},
-		"spec": map[string]any{"tunnel": map[string]any{"remote": local}},
-	})
+	data, err := encodeRemote(*here.peering, local)
 	if err != nil {
 		return fmt.Errorf("encode the network of %s: %w", there.cluster.context, err)
 	}
-	force := true
-	got, err := here.cluster.peerings.Patch(ctx, name, types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: v1alpha1.FieldManagerNetwork, Force: &force})
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+	got, err := here.cluster.peerings.Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{FieldManager: v1alpha1.FieldManagerNetwork})
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return nil // the watch tells what happened
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
 		return ctx.Err()
-	}
-	if err != nil {
+	case err != nil:
 		return explain(here.cluster, "write the peer's network into Peering "+name, err)
 	}
 	p.steps.changed = true
 	here.sent, *here.peering = local, got
 	return nil
+}
+
+// encodeRemote is the merge patch that makes network all that p knows of its peer's, if p is still as it was seen.
+func encodeRemote(p *v1alpha1.Peering, network *v1alpha1.ClusterNetwork) ([]byte, error) {
+	data, err := json.Marshal(network)
+	if err != nil {
+		return nil, err
+	}
+	whole := map[string]any{"gateways": nil, "ranges": nil, "aliases": nil, "seenRanges": nil, "sampleNodes": nil}
+	if err := json.Unmarshal(data, &whole); err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": p.ResourceVersion},
+		"spec":     map[string]any{"tunnel": map[string]any{"remote": whole}},
+	})
 }
 
 // outcomeOfTunnel describes the tunnel for machines; nil: the command did not come so far.

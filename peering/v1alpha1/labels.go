@@ -48,8 +48,8 @@ const (
 	// FieldManagerAddress is the manager of the aliases that the controller allocates in spec.tunnel.aliases.
 	FieldManagerAddress = "spillway-address"
 
-	// FieldManagerNetwork is the manager of spec.tunnel.remote, for the command line and the controllers alike: it is
-	// made of lists that merge, so a second manager's old entries would stay for ever.
+	// FieldManagerNetwork is the manager of spec.tunnel.remote, for the command line and the controllers alike. Both
+	// replace it whole by merge patch: server-side apply would merge its lists, and old entries would stay.
 	FieldManagerNetwork = "spillway-network"
 
 	// TunnelSecret is the Secret in SystemNamespace with the private keys of the gateway slots (slot-0 to slot-7, base64
