@@ -155,13 +155,17 @@ func checkNetworks(in inspection) finding {
 }
 
 func checkAgents(in inspection) finding {
-	total := 0
+	total, away := 0, 0
 	for _, s := range in.sides {
 		var silent []string
 		for _, n := range s.nodes {
-			total++
-			if n.report == nil {
+			switch {
+			case n.report != nil:
+				total++
+			case n.ready:
 				silent = append(silent, fmt.Sprintf("%s (%s)", n.name, n.why))
+			default:
+				away++ // the node is down, and nobody expects its agent to answer
 			}
 		}
 		if len(silent) > 0 {
@@ -169,7 +173,10 @@ func checkAgents(in inspection) finding {
 				s.context, v1alpha1.SystemNamespace, agentPort), "%s: no answer from the agent of %s", s.context, inShort(silent))
 		}
 	}
-	return fine("%s", plural(total, "node")+" answered")
+	if away > 0 {
+		return fine("%s answered, %d not Ready", plural(total, "node"), away)
+	}
+	return fine("%s answered", plural(total, "node"))
 }
 
 // checkKernels: what an agent itself complains about comes before everything that follows from it.
@@ -250,7 +257,7 @@ func checkGateways(in inspection) finding {
 				return broken(fmt.Sprintf("Check that a gateway (%s) is Ready and that its agent runs; its log says why it does not take the slot. The Lease is %s%d in %s.", strings.Join(gateways, ", "), v1alpha1.GatewayPrefix, slot, v1alpha1.SystemNamespace),
 					"%s: no node holds gateway slot %d", s.context, slot)
 			case len(holders) > 1:
-				return broken("Check that gateways reach each other (TCP and UDP 7946 between nodes) and the API server; the Lease settles it.",
+				return broken("Check that the nodes of that cluster reach each other (the gateways' membership, TCP and UDP) and the API server; the Lease settles it.",
 					"%s: slot %d is held by %s and %s", s.context, slot, holders[0].name, holders[1].name)
 			case !holders[0].ready:
 				return broken("Bring the node back, or label another as gateway.", "%s: node %s, which holds slot %d, is not Ready", s.context, holders[0].name, slot)

@@ -20,27 +20,27 @@ const (
 
 // checkKeys: what gateways use is what the other cluster publishes.
 func checkKeys(in inspection) finding {
+	const fix = "Restart the agent of that node; if it stays, run spillway peer again with the same contexts."
 	seen := 0
 	for _, s := range in.sides {
 		for slot := range in.slots() {
 			want := remoteOf(s.peering).Gateways[slot].PublicKey
 			for _, holder := range s.holders(slot) {
-				var have []string
-				for _, peer := range holder.report.Tunnel.Peers {
-					have = append(have, peer.PublicKey)
+				seen++
+				peers := holder.report.Tunnel.Peers
+				i := slices.IndexFunc(peers, func(p peerReport) bool { return p.Peer == s.peering.Name && p.Slot == slot })
+				if i < 0 {
+					return broken(fix, "%s: the device of gateway %s does not have the peer for slot %d", s.context, holder.name, slot)
 				}
-				if len(have) == 0 {
-					continue // it says nothing about keys
-				}
-				if seen++; !slices.Contains(have, want) {
-					return broken("Restart the agent of that node; if it stays, run spillway peer again with the same contexts.",
-						"%s: gateway %s does not have the peer's key of slot %d (%s…)", s.context, holder.name, slot, want[:min(8, len(want))])
+				if peers[i].PublicKey != want {
+					return broken(fix, "%s: gateway %s has the key %s… for slot %d, and the peer's is %s…", s.context, holder.name,
+						peers[i].PublicKey[:min(8, len(peers[i].PublicKey))], slot, want[:min(8, len(want))])
 				}
 			}
 		}
 	}
 	if seen == 0 {
-		return skipped("no gateway says which keys it has")
+		return skipped("no gateway holds a slot")
 	}
 	return fine("gateways have the keys that the other cluster publishes")
 }
@@ -98,11 +98,21 @@ func (in inspection) deadDirection(slot int, near, far *pathReport) finding {
 	case near.TxBytes > 0 && far.RxBytes == 0 && far.TxBytes > 0 && near.RxBytes == 0:
 		return broken(open(there, near.Endpoint)+" "+open(here, far.Endpoint)+" One of the two is enough.", "slot %d: both clusters send and neither receives", slot)
 	case near.TxBytes > 0 && far.RxBytes == 0:
-		return broken(open(there, near.Endpoint), "slot %d: packets from %s to %s (%s) do not arrive", slot, here, there, orDash(near.Endpoint))
+		return in.notArriving(slot, in.sides[0], in.sides[1], open(there, near.Endpoint))
 	case far.TxBytes > 0 && near.RxBytes == 0:
-		return broken(open(here, far.Endpoint), "slot %d: packets from %s to %s (%s) do not arrive", slot, there, here, orDash(far.Endpoint))
+		return in.notArriving(slot, in.sides[1], in.sides[0], open(here, far.Endpoint))
 	}
 	return fine("")
+}
+
+// notArriving: what from sends in a slot does not come out at to, which may also be because to's device refuses it.
+func (in inspection) notArriving(slot int, from, to sideView, open string) finding {
+	endpoint := orDash(from.path(slot).Endpoint)
+	if refused := to.refused(refusedByHandshake); refused > 0 {
+		return broken("It may be the key, or somebody else's packets: run spillway peer again with the same contexts. If that does not help: "+open,
+			"slot %d: packets from %s to %s (%s) do not arrive, and %s refused %d handshakes of a key it does not know", slot, from.context, to.context, endpoint, to.context, refused)
+	}
+	return broken(open, "slot %d: packets from %s to %s (%s) do not arrive", slot, from.context, to.context, endpoint)
 }
 
 func checkHandshakes(in inspection) finding {
@@ -188,6 +198,7 @@ func checkMTU(in inspection) finding {
 	return fine("%s", strings.Join(words, ", "))
 }
 
+// checkRoutes: what every node is to have in its kernel is there.
 func checkRoutes(in inspection) finding {
 	var repairs uint64
 	for _, s := range in.sides {
@@ -195,10 +206,15 @@ func checkRoutes(in inspection) finding {
 			if n.report == nil {
 				continue
 			}
-			if len(n.report.Slots) > 0 && len(n.report.Tunnel.Links) == 0 {
+			t := n.report.Tunnel
+			switch {
+			case len(n.report.Slots) > 0 && len(t.Links) == 0:
 				return broken("Look at the log of that node's agent; it tries again by itself.", "%s: node %s holds a slot and has no tunnel device", s.context, n.name)
+			case len(t.Missing) > 0:
+				return broken("The agent puts it back within seconds. If it goes again, something else on that node takes it away (a network manager, another CNI, a firewall service): let that leave Spillway's devices, tables and routes alone.",
+					"%s: node %s lacks %s", s.context, n.name, inShort(t.Missing))
 			}
-			repairs += n.report.Tunnel.Repairs
+			repairs += t.Repairs
 		}
 	}
 	if repairs > 0 {
@@ -211,14 +227,8 @@ func checkRoutes(in inspection) finding {
 func checkTranslation(in inspection) finding {
 	var words []string
 	for _, s := range in.sides {
-		var refused uint64
-		for _, n := range s.nodes {
-			if n.report != nil {
-				refused += n.report.Tunnel.Refused[s.peering.Name]
-			}
-		}
-		if refused > 0 {
-			words = append(words, fmt.Sprintf("%s refused %d packets of the peer, which may reach only offloaded pods and the endpoints of Services they use", s.context, refused))
+		if n := s.refused(refusedByFilter); n > 0 {
+			words = append(words, fmt.Sprintf("%s refused %d packets of the peer, which may reach only offloaded pods and the endpoints of Services they use", s.context, n))
 		}
 	}
 	if len(words) == 0 {

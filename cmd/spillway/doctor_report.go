@@ -27,16 +27,32 @@ type nodeReport struct {
 
 // tunnelReport is what is really installed in the kernel of a node.
 type tunnelReport struct {
-	Links []struct {
-		Name string `json:"name"`
-		MTU  int    `json:"mtu"`
-	} `json:"links"`
-	Peers []struct {
-		PublicKey string `json:"publicKey"`
-	} `json:"peers"`
-	Refused   map[string]uint64 `json:"refused"` // packets, by peering
-	Repairs   uint64            `json:"repairs"`
-	LastError string            `json:"lastError"`
+	Links     []string        `json:"links"` // as an operator would type them
+	Missing   []string        `json:"missing"`
+	Peers     []peerReport    `json:"peers"`
+	Refused   []refusedReport `json:"refused"`
+	Repairs   uint64          `json:"repairs"`
+	LastError string          `json:"lastError"`
+}
+
+// peerReport is a peer on a WireGuard device.
+type peerReport struct {
+	Peer      string `json:"peer"` // name of the Peering
+	Slot      int    `json:"slot"`
+	PublicKey string `json:"publicKey"`
+}
+
+// Reasons of refusedReport.
+const (
+	refusedByFilter    = "Filter"    // to an address that the peer may not reach
+	refusedByHandshake = "Handshake" // by a WireGuard device: a key it does not know
+)
+
+// refusedReport counts packets that were refused since the agent started.
+type refusedReport struct {
+	Peer    string `json:"peer"` // empty: not known
+	Reason  string `json:"reason"`
+	Packets uint64 `json:"packets"`
 }
 
 // pathReport is one path that the agent measures.
@@ -142,6 +158,22 @@ func (s sideView) path(slot int) *pathReport {
 		}
 	}
 	return nil
+}
+
+// refused is how many packets the nodes refused for a reason, of the peer or of somebody unknown.
+func (s sideView) refused(reason string) uint64 {
+	var packets uint64
+	for _, n := range s.nodes {
+		if n.report == nil {
+			continue
+		}
+		for _, r := range n.report.Tunnel.Refused {
+			if r.Reason == reason && (r.Peer == s.peering.Name || r.Peer == "") {
+				packets += r.Packets
+			}
+		}
+	}
+	return packets
 }
 
 // gateways are the names of the nodes labelled so.

@@ -52,13 +52,8 @@ func healthy() inspection {
 				Samples: []pathReport{{Peer: peer, Remote: "100.99.0.1", Up: true}, {Peer: peer, Remote: "100.99.0.2", Up: true}, {Peer: "third", Remote: "100.98.0.1"}}}
 			if i == 0 {
 				r.Slots, r.Kernel = []int{0}, context == "home"
-				r.Tunnel.Links = append(r.Tunnel.Links, struct {
-					Name string `json:"name"`
-					MTU  int    `json:"mtu"`
-				}{"spillway0", 1420})
-				r.Tunnel.Peers = append(r.Tunnel.Peers, struct {
-					PublicKey string `json:"publicKey"`
-				}{"key-of-" + peer})
+				r.Tunnel.Links = []string{"ip link add spillway0 type wireguard mtu 1420"}
+				r.Tunnel.Peers = []peerReport{{Peer: peer, PublicKey: "key-of-" + peer}}
 				r.Paths = []pathReport{{Peer: peer, Up: true, Ever: true, Transport: "UDP", Endpoint: other.Gateways[0].Endpoints[0], RTTMicros: 12300, MTU: 1420, RxBytes: 5000, TxBytes: 6000, HandshakeUnix: now.Unix() - 30}}
 			}
 			s.nodes = append(s.nodes, nodeView{name: r.Node, ready: true, gateway: i == 0, podCIDRs: []string{fmt.Sprintf("10.244.%d.0/24", i)}, report: r})
@@ -90,20 +85,33 @@ func sick() map[string]func(*inspection) {
 		"network not handed over": func(in *inspection) { tunnel(in, cloud).Remote = nil },
 		"network out of date":     func(in *inspection) { tunnel(in, cloud).Remote.Gateways[0].PublicKey = "old" },
 		"agent silent":            func(in *inspection) { n := &in.sides[home].nodes[1]; n.report, n.why = nil, "no answer within 5s" },
+		"node down": func(in *inspection) {
+			n := &in.sides[home].nodes[1]
+			n.report, n.ready, n.why = nil, false, "no answer within 5s"
+		},
 		"forwarding off": func(in *inspection) {
 			in.sides[home].nodes[1].report.Problems = []string{"net.ipv4.ip_forward is 0 and cannot be set"}
 		},
 		"kernel refuses": func(in *inspection) {
 			in.sides[home].nodes[0].report.Tunnel.LastError = "add link spillway-vx: vxlan not supported"
 		},
-		"no gateway":                   func(in *inspection) { in.sides[cloud].nodes[0].gateway = false },
-		"slot held by nobody":          func(in *inspection) { in.sides[cloud].nodes[0].report.Slots = nil },
-		"slot held by two":             func(in *inspection) { in.sides[cloud].nodes[1].report.Slots = []int{0} },
-		"holder not ready":             func(in *inspection) { in.sides[cloud].nodes[0].ready = false },
-		"name unknown":                 func(in *inspection) { in.sides[home].names = []nameView{{"vpn.example.org", "no such host"}} },
-		"another key":                  func(in *inspection) { in.sides[home].nodes[0].report.Tunnel.Peers[0].PublicKey = "key-of-nobody" },
-		"nobody can be reached":        func(in *inspection) { in.edit(func(n *v1alpha1.ClusterNetwork) { n.Gateways[0].Endpoints = nil }) },
-		"packets from home die":        func(in *inspection) { in.sides[home].down(0, 900); in.sides[cloud].down(0, 0) },
+		"no gateway":            func(in *inspection) { in.sides[cloud].nodes[0].gateway = false },
+		"slot held by nobody":   func(in *inspection) { in.sides[cloud].nodes[0].report.Slots = nil },
+		"slot held by two":      func(in *inspection) { in.sides[cloud].nodes[1].report.Slots = []int{0} },
+		"holder not ready":      func(in *inspection) { in.sides[cloud].nodes[0].ready = false },
+		"name unknown":          func(in *inspection) { in.sides[home].names = []nameView{{"vpn.example.org", "no such host"}} },
+		"another key":           func(in *inspection) { in.sides[home].nodes[0].report.Tunnel.Peers[0].PublicKey = "key-of-nobody" },
+		"nobody can be reached": func(in *inspection) { in.edit(func(n *v1alpha1.ClusterNetwork) { n.Gateways[0].Endpoints = nil }) },
+		"packets from home die": func(in *inspection) { in.sides[home].down(0, 900); in.sides[cloud].down(0, 0) },
+		"packets from home refused": func(in *inspection) {
+			in.sides[home].down(0, 900)
+			in.sides[cloud].down(0, 0)
+			in.sides[cloud].nodes[0].report.Tunnel.Refused = []refusedReport{{"", refusedByHandshake, 5}}
+		},
+		"peer not on the device": func(in *inspection) { in.sides[home].nodes[0].report.Tunnel.Peers = nil },
+		"route taken away": func(in *inspection) {
+			in.sides[home].nodes[1].report.Tunnel.Missing = []string{"ip route add 100.64.0.0/16 via 192.0.2.1 dev spillway-vx onlink table 5380 proto 83"}
+		},
 		"packets from cloud die":       func(in *inspection) { in.sides[home].down(0, 900); in.sides[cloud].down(900, 500) },
 		"packets die both ways":        func(in *inspection) { in.sides[home].down(0, 900); in.sides[cloud].down(0, 500) },
 		"nobody sends":                 func(in *inspection) { in.sides[home].down(0, 0); in.sides[cloud].down(0, 0) },
@@ -118,7 +126,7 @@ func sick() map[string]func(*inspection) {
 		"no device":             func(in *inspection) { in.sides[home].nodes[0].report.Tunnel.Links = nil },
 		"repaired and refused": func(in *inspection) {
 			r := in.sides[home].nodes[1].report
-			r.Tunnel.Repairs, r.Tunnel.Refused = 3, map[string]uint64{"cloud": 17, "third": 1}
+			r.Tunnel.Repairs, r.Tunnel.Refused = 3, []refusedReport{{"cloud", refusedByFilter, 17}, {"third", refusedByFilter, 1}, {"", refusedByHandshake, 2}}
 		},
 		"probes lost":           func(in *inspection) { in.sides[home].nodes[0].report.Paths[0].Up = false },
 		"lossy":                 func(in *inspection) { in.sides[cloud].nodes[0].report.Paths[0].LossPercent = 20 },
@@ -216,10 +224,7 @@ func TestDoctor_WalksBothClusters(t *testing.T) {
 		peer string
 	}{{p.home, "cloud"}, {p.cloud, "home"}} {
 		side.s.report(t, nodeReport{Node: "gate", Slots: []int{0}, MTU: 1420, Paths: []pathReport{{Peer: side.peer, Up: true, MTU: 1420, HandshakeUnix: time.Now().Unix()}},
-			Tunnel: tunnelReport{Links: make([]struct {
-				Name string `json:"name"`
-				MTU  int    `json:"mtu"`
-			}, 1)}}, true, map[string]any{v1alpha1.LabelGateway: ""})
+			Tunnel: tunnelReport{Links: []string{"spillway0"}, Peers: []peerReport{{Peer: side.peer, PublicKey: "key-of-" + side.peer}}}}, true, map[string]any{v1alpha1.LabelGateway: ""})
 	}
 	p.must(t, "peer", "--remote-context", "cloud", "--endpoint", "192.0.2.1:51820")
 	out := p.must(t, "doctor", "--remote-context", "cloud")

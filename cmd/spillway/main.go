@@ -1,10 +1,12 @@
 // Command spillway peers Kubernetes clusters, un-peers them and shows how their peerings are.
 //
-// It only writes and reads objects: Peerings, and the Secret with the credential that a provider hands out. The
-// controllers (spillwayd) of both clusters do the work; everything done here can be done with kubectl or GitOps too.
+// It only writes and reads objects: Peerings, the Secret with the credential that a provider hands out, and, for a
+// measurement, a temporary namespace with pods. The controllers and agents (spillwayd) of both clusters do the work;
+// everything done here can be done with kubectl or GitOps too.
 //
 //	spillway peer --context home --remote-context cloud
 //	spillway status
+//	spillway doctor cloud --remote-context cloud
 //	spillway unpeer cloud
 //
 // Linked or copied to a file named kubectl-spillway on the PATH, it works as `kubectl spillway`.
