@@ -203,6 +203,9 @@ func checkKernels(in inspection) finding {
 			}
 		}
 	}
+	if len(kinds) == 0 {
+		return skipped("no gateway says anything about it")
+	}
 	return fine("%s", strings.Join(kinds, ", "))
 }
 

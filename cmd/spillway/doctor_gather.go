@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
@@ -87,18 +86,25 @@ func readReport(ctx context.Context, c *cluster, node string) (report *nodeRepor
 	defer cancel()
 	data, err := c.get(ctx, fmt.Sprintf("/api/v1/nodes/%s:%d/proxy/report", node, agentPort))
 	switch {
-	case apierrors.IsForbidden(err):
-		return nil, "you may not get nodes/proxy"
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Sprintf("no answer within %s", agentTimeout)
 	case err != nil:
-		return nil, serverWords(err)
+		return nil, refusal(data, err)
 	}
 	report = &nodeReport{}
 	if err := json.Unmarshal(data, report); err != nil {
 		return nil, fmt.Sprintf("what answers is no agent of this version: %s", err)
 	}
 	return report, ""
+}
+
+// refusal is what an API server said with an error: the client leaves what it does not read as an object in the body.
+func refusal(body []byte, err error) string {
+	var status metav1.Status
+	if json.Unmarshal(body, &status) == nil && status.Message != "" {
+		return status.Message
+	}
+	return serverWords(err)
 }
 
 // anyDown says whether a path is not up, so that it is worth to count packets.

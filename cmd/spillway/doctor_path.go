@@ -200,6 +200,9 @@ func checkMTU(in inspection) finding {
 
 // checkRoutes: what every node is to have in its kernel is there.
 func checkRoutes(in inspection) finding {
+	if in.silent() {
+		return skipped("no agent answered")
+	}
 	var repairs uint64
 	for _, s := range in.sides {
 		for _, n := range s.nodes {
@@ -225,6 +228,9 @@ func checkRoutes(in inspection) finding {
 
 // checkTranslation tells what was refused: that is no failure, but may be what somebody looks for.
 func checkTranslation(in inspection) finding {
+	if in.silent() {
+		return skipped("no agent answered")
+	}
 	var words []string
 	for _, s := range in.sides {
 		if n := s.refused(refusedByFilter); n > 0 {

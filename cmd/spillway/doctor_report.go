@@ -176,6 +176,16 @@ func (s sideView) refused(reason string) uint64 {
 	return packets
 }
 
+// silent says whether no agent answered at all.
+func (in inspection) silent() bool {
+	for _, s := range in.sides {
+		if slices.ContainsFunc(s.nodes, func(n nodeView) bool { return n.report != nil }) {
+			return false
+		}
+	}
+	return true
+}
+
 // gateways are the names of the nodes labelled so.
 func (s sideView) gateways() []string {
 	var names []string

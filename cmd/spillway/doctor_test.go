@@ -89,6 +89,13 @@ func sick() map[string]func(*inspection) {
 			n := &in.sides[home].nodes[1]
 			n.report, n.ready, n.why = nil, false, "no answer within 5s"
 		},
+		"no agent answers": func(in *inspection) {
+			for _, s := range in.sides {
+				for i := range s.nodes {
+					s.nodes[i].report, s.nodes[i].why = nil, "dial tcp 192.0.2.1:9640: connect: connection refused"
+				}
+			}
+		},
 		"forwarding off": func(in *inspection) {
 			in.sides[home].nodes[1].report.Problems = []string{"net.ipv4.ip_forward is 0 and cannot be set"}
 		},
@@ -237,7 +244,7 @@ func TestDoctor_WalksBothClusters(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &d); err != nil {
 		t.Fatal(err)
 	}
-	if code != exitFailed || d.OK || d.Failed == nil || d.Failed.Name != "agents" || !strings.Contains(errs, "you may not get nodes/proxy") {
+	if code != exitFailed || d.OK || d.Failed == nil || d.Failed.Name != "agents" || !strings.Contains(errs, "user may not get proxy") {
 		t.Errorf("exit %d: %+v\n%s", code, d.Failed, errs)
 	}
 }
