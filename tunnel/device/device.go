@@ -1,6 +1,6 @@
 // Package device opens one WireGuard device by name: the kernel's where the kernel has WireGuard, else wireguard-go
 // inside this process, with a configuration socket so that wgctrl treats both alike. It counts the packets a device
-// refused. It sets no keys, peers, addresses or routes.
+// refused and knows how much room a path has. It sets no keys, peers, addresses or routes.
 //
 //	d, err := device.Open(device.Options{Name: "spillway0", MTU: 1420, Log: log})
 //	defer d.Close()
@@ -10,50 +10,70 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/ipc"
-	"golang.zx2c4.com/wireguard/tun"
 )
 
 // Options says which device.
 type Options struct {
-	// Name of the link, at most 15 characters. A userspace device also has the socket /var/run/wireguard/NAME.sock:
-	// two processes that share /var/run must not use one name, even in different network namespaces.
+	// Name of the link, at most 15 characters. A userspace device also has the socket /var/run/wireguard/NAME.sock,
+	// where wgctrl and the wg program look for it: two processes that share /run must not use one name, even in
+	// different network namespaces. Nodes have a /run each; tests mount one.
 	Name string
 	// MTU of the link, bytes.
 	MTU int
 	// ForceUserspace does not try the kernel.
 	ForceUserspace bool
 	Log            *zap.Logger
+	// NetNS runs a function in the network namespace in which link and sockets are to be. Nil: in that of the caller,
+	// which must then be that of the whole process, as wireguard-go opens sockets on any thread.
+	NetNS NetNS
+}
+
+// NetNS runs f in a network namespace, on one thread, and returns its error.
+type NetNS func(f func() error) error
+
+func (n NetNS) run(f func() error) error {
+	if n == nil {
+		return f()
+	}
+	return n(f)
 }
 
 // Device is an open WireGuard device. Safe for concurrent use.
 type Device struct {
 	name   string
+	netNS  NetNS
 	kernel bool
 
-	user   *device.Device // nil for the kernel's
-	socket net.Listener
-	counts *counts
-	once   sync.Once
-	wg     sync.WaitGroup
+	// Of a userspace device only.
+	user    *device.Device // set once; guarded by mu until Open returns
+	log     *zap.Logger
+	refused *refused
+	wg      sync.WaitGroup
+	closing chan struct{}
+	once    sync.Once
+
+	mu     sync.Mutex
+	socket net.Listener          // guarded by mu
+	conns  map[net.Conn]struct{} // guarded by mu
 }
 
-// Open makes the link. A kernel device of that name that is left from an earlier process is taken over; a link of
-// another kind is an error.
+// Open makes the link; it is down and has no address. A kernel device of that name that is left from an earlier process
+// is taken over with its sessions; a link of another kind is an error. Where the kernel has no WireGuard, and only then,
+// the device is wireguard-go's.
 func Open(o Options) (*Device, error) {
 	if !o.ForceUserspace {
-		err := openKernel(o)
+		err := o.NetNS.run(func() error { return openKernel(o) })
 		if err == nil {
-			return &Device{name: o.Name, kernel: true}, nil
+			return &Device{name: o.Name, netNS: o.NetNS, kernel: true}, nil
 		}
-		if !errors.Is(err, netlink.ErrNotImplemented) && !absent(err) {
+		if !absent(err) {
 			return nil, err
 		}
 	}
@@ -74,40 +94,9 @@ func openKernel(o Options) error {
 	return nil
 }
 
-func openUser(o Options) (*Device, error) {
-	link, err := tun.CreateTUN(o.Name, o.MTU)
-	if err != nil {
-		return nil, fmt.Errorf("make device %s: %w", o.Name, err)
-	}
-	c := &counts{}
-	log := &device.Logger{Verbosef: c.note, Errorf: c.noteError(o.Log.With(zap.String("device", o.Name)))}
-	d := &Device{name: o.Name, counts: c}
-	d.user = device.NewDevice(&countingTUN{Device: link, counts: c}, &bind{Bind: conn.NewStdNetBind(), counts: c}, log)
-	file, err := ipc.UAPIOpen(o.Name)
-	if err != nil {
-		d.user.Close()
-		return nil, fmt.Errorf("make the configuration socket of device %s: %w", o.Name, err)
-	}
-	if d.socket, err = ipc.UAPIListen(o.Name, file); err != nil {
-		d.user.Close()
-		return nil, errors.Join(fmt.Errorf("listen on the configuration socket of device %s: %w", o.Name, err), file.Close())
-	}
-	if err := d.user.Up(); err != nil {
-		return nil, errors.Join(fmt.Errorf("bring device %s up: %w", o.Name, err), d.Close())
-	}
-	d.wg.Go(d.configure)
-	return d, nil
-}
-
-// configure answers wgctrl until the socket is closed.
-func (d *Device) configure() {
-	for {
-		c, err := d.socket.Accept()
-		if err != nil {
-			return
-		}
-		d.wg.Go(func() { d.user.IpcHandle(c) })
-	}
+// absent says that the kernel does not know links of this kind.
+func absent(err error) bool {
+	return errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EPROTONOSUPPORT)
 }
 
 // Kernel says that the device is the kernel's.
@@ -121,24 +110,49 @@ func (d *Device) Done() <-chan struct{} {
 	return d.user.Wait()
 }
 
+// SetMTU sets the MTU of the link, bytes.
+func (d *Device) SetMTU(mtu int) error {
+	return d.netNS.run(func() error {
+		link, err := netlink.LinkByName(d.name)
+		if err != nil {
+			return fmt.Errorf("find device %s: %w", d.name, err)
+		}
+		if err := netlink.LinkSetMTU(link, mtu); err != nil {
+			return fmt.Errorf("set the MTU of device %s to %d: %w", d.name, mtu, err)
+		}
+		return nil
+	})
+}
+
 // Close removes the device and waits for its goroutines. It may be called twice.
 func (d *Device) Close() error {
 	var err error
 	d.once.Do(func() {
 		if d.kernel {
-			link, findErr := netlink.LinkByName(d.name)
-			if findErr != nil {
-				return // somebody else removed it
-			}
-			if delErr := netlink.LinkDel(link); delErr != nil {
-				err = fmt.Errorf("remove device %s: %w", d.name, delErr)
-			}
+			err = d.netNS.run(d.removeLink)
 			return
 		}
-		_ = d.socket.Close() // ends configure; there is nothing to be done about it
+		close(d.closing)
 		d.user.Close()
-		_ = os.Remove("/var/run/wireguard/" + d.name + ".sock")
+		d.closeSocket()
 		d.wg.Wait()
 	})
 	return err
 }
+
+func (d *Device) removeLink() error {
+	link, err := netlink.LinkByName(d.name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil // somebody else removed it
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil {
+		return fmt.Errorf("remove device %s: %w", d.name, err)
+	}
+	return nil
+}
+
+// retryAfter is how long what failed for want of something that others hold (a port, a socket file) waits.
+const retryAfter = time.Second

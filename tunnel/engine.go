@@ -1,0 +1,335 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"github.com/spillway-dev/spillway/tunnel/device"
+)
+
+// Options of an Engine.
+type Options struct {
+	Log *zap.Logger
+	// Userspace uses wireguard-go even where the kernel has WireGuard.
+	Userspace bool
+	// Interval at which kernel state is compared with what is wanted. Default 3 s.
+	Interval time.Duration
+}
+
+// defaultInterval leaves two seconds of the five within which what somebody took away must be back.
+const defaultInterval = 3 * time.Second
+
+// Engine keeps the kernel of the network namespace it runs in equal to the last Topology. Make it with New, then Run it
+// once. Its other methods are safe for concurrent use.
+type Engine struct {
+	o      Options
+	wg     *wgctrl.Client
+	wake   chan struct{}
+	opened map[string]*device.Device // by link; belongs to Run
+	sent   map[string]map[wgtypes.Key]netip.AddrPort
+	nft    packetState
+
+	mu      sync.Mutex
+	topo    *Topology                 // guarded by mu; nil before Set
+	renew   map[[2]any]bool           // guarded by mu; {peer, slot} to renew
+	planned Config                    // guarded by mu; of the last round
+	status  roundStatus               // guarded by mu
+	devices map[string]*device.Device // guarded by mu; copy of opened for reports
+	stats   cachedStats               // guarded by mu
+}
+
+// roundStatus is what the last round found.
+type roundStatus struct {
+	at      time.Time
+	took    time.Duration
+	err     error
+	mtu     int
+	have    Config
+	repairs uint64
+	settled bool // a round has succeeded with the present Topology
+}
+
+// New returns an Engine that does nothing before Run.
+func New(o Options) (*Engine, error) {
+	if o.Interval == 0 {
+		o.Interval = defaultInterval
+	}
+	client, err := wgctrl.New()
+	if err != nil {
+		return nil, fmt.Errorf("open the way to WireGuard devices: %w", err)
+	}
+	return &Engine{
+		o: o, wg: client, wake: make(chan struct{}, 1), opened: map[string]*device.Device{}, renew: map[[2]any]bool{},
+		sent: map[string]map[wgtypes.Key]netip.AddrPort{},
+	}, nil
+}
+
+// Set hands over what this node is to know. It does not block; handing over the same again costs a comparison.
+func (e *Engine) Set(t Topology) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.topo != nil && reflect.DeepEqual(*e.topo, t) {
+		return
+	}
+	e.topo, e.status.settled = &t, false
+	e.kick()
+}
+
+// Renew begins a new session with a peer whose probes fail. It does not block.
+func (e *Engine) Renew(peer string, slot int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.renew[[2]any{peer, slot}] = true
+	e.kick()
+}
+
+func (e *Engine) kick() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// MTU is the largest packet that fits into a tunnel from this node, bytes; 0 before the first round.
+func (e *Engine) MTU() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status.mtu
+}
+
+// Run applies what was Set and repairs what others change, until ctx ends. WireGuard devices inside this process end
+// with it; everything else stays in the kernel.
+func (e *Engine) Run(ctx context.Context) error {
+	ticker := time.NewTicker(e.o.Interval)
+	defer ticker.Stop()
+	defer e.closeDevices()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.wake:
+		case <-ticker.C:
+		}
+		e.round()
+	}
+}
+
+func (e *Engine) closeDevices() {
+	for _, d := range e.opened {
+		if !d.Kernel() {
+			_ = d.Close() // the process ends
+		}
+	}
+	_ = e.wg.Close()
+}
+
+// round makes the kernel equal to what is wanted, as far as it goes: one thing that fails does not keep others away.
+func (e *Engine) round() {
+	e.mu.Lock()
+	topo, settled := e.topo, e.status.settled
+	renewals := e.renew
+	e.renew = map[[2]any]bool{}
+	e.mu.Unlock()
+	if topo == nil {
+		return
+	}
+	began := time.Now()
+	underlay, err := underlayMTU(*topo)
+	if err != nil {
+		e.finish(roundStatus{at: began, err: err}, Config{}, 0)
+		return
+	}
+	want := Plan(*topo, underlay)
+	have, repaired, err := e.applyAll(want)
+	err = errors.Join(err, e.renewPeers(want, renewals))
+	status := roundStatus{at: began, took: time.Since(began), err: err, have: have, settled: err == nil}
+	status.mtu = InnerMTU(underlay, selfAddrs(*topo))
+	if !settled {
+		repaired = nil
+	}
+	if len(repaired) > 0 {
+		e.o.Log.Warn("kernel state was changed by somebody and put right", zap.Strings("repaired", repaired))
+	}
+	e.finish(status, want, len(repaired))
+}
+
+func (e *Engine) finish(s roundStatus, want Config, repairs int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.err != nil && (e.status.err == nil || e.status.err.Error() != s.err.Error()) {
+		e.o.Log.Warn("kernel state is not as wanted", zap.Error(s.err))
+	}
+	s.repairs = e.status.repairs + uint64(repairs)
+	if s.mtu == 0 {
+		s.mtu = e.status.mtu
+	}
+	e.status, e.planned = s, want
+	e.devices = map[string]*device.Device{}
+	for name, d := range e.opened {
+		e.devices[name] = d
+	}
+}
+
+// applyAll does one round; done names the differences it found, as an operator would type their repair.
+func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
+	var all []error
+	note := func(what string, differs bool, err error) {
+		if differs {
+			done = append(done, what)
+		}
+		if err != nil {
+			all = append(all, err)
+		}
+	}
+	opened, err := e.ensureDevices(want)
+	note("wireguard device", opened, err)
+	if have, err = observe(); err != nil {
+		return have, done, errors.Join(append(all, err)...)
+	}
+	changes := Diff(have, want)
+	added := 0
+	for added < len(changes) && changes[added].Add {
+		note(changes[added].String(), true, apply(changes[added]))
+		added++
+	}
+	note("", false, settings(want))
+	changed, err := e.nft.ensure(want.Packets)
+	note("nftables table", changed, err)
+	for _, d := range want.Devices {
+		if e.sent[d.Link] == nil {
+			e.sent[d.Link] = map[wgtypes.Key]netip.AddrPort{}
+		}
+		changed, err := configure(e.wg, d, e.sent[d.Link])
+		note("wireguard peers of "+d.Link, changed, err)
+	}
+	for _, c := range changes[added:] {
+		note(c.String(), true, apply(c))
+	}
+	return have, done, errors.Join(all...)
+}
+
+// ensureDevices opens the WireGuard devices that are wanted and closes the others.
+func (e *Engine) ensureDevices(want Config) (changed bool, err error) {
+	wanted := map[string]int{}
+	for _, l := range want.Links {
+		if !l.VXLAN {
+			wanted[l.Name] = l.MTU
+		}
+	}
+	var all []error
+	for name, d := range e.opened {
+		if _, ok := wanted[name]; ok && !ended(d, name) {
+			continue
+		}
+		all = append(all, d.Close())
+		delete(e.opened, name)
+		delete(e.sent, name)
+		changed = true
+	}
+	for name, mtu := range wanted {
+		if e.opened[name] != nil {
+			continue
+		}
+		d, err := device.Open(device.Options{Name: name, MTU: mtu, ForceUserspace: e.o.Userspace, Log: e.o.Log})
+		changed = true
+		if err != nil {
+			all = append(all, err)
+			continue
+		}
+		e.opened[name] = d
+	}
+	return changed, errors.Join(all...)
+}
+
+// ended says that somebody removed the link of a device.
+func ended(d *device.Device, name string) bool {
+	select {
+	case <-d.Done():
+		return true
+	default:
+	}
+	_, err := netlink.LinkByName(name)
+	return gone(err)
+}
+
+func (e *Engine) renewPeers(want Config, renewals map[[2]any]bool) error {
+	var all []error
+	for _, d := range want.Devices {
+		for _, p := range d.Peers {
+			if renewals[[2]any{p.Peer, d.Slot}] {
+				all = append(all, renew(e.wg, d, p.Peer))
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
+func selfAddrs(t Topology) []netip.Addr {
+	for _, n := range t.Nodes {
+		if n.Name == t.Self {
+			return n.Addrs
+		}
+	}
+	return nil
+}
+
+// underlayMTU is that of the link that has this node's address.
+func underlayMTU(t Topology) (int, error) {
+	for _, self := range selfAddrs(t) {
+		addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+		if err != nil {
+			return 0, fmt.Errorf("list addresses: %w", err)
+		}
+		for _, a := range addrs {
+			if p, ok := prefixOf(a.IPNet); ok && p.Addr() == self {
+				link, err := netlink.LinkByIndex(a.LinkIndex)
+				if err != nil {
+					return 0, fmt.Errorf("read the link of %s: %w", self, err)
+				}
+				return link.Attrs().MTU, nil
+			}
+		}
+	}
+	if len(t.Peers) == 0 {
+		return defaultMTU, nil
+	}
+	return 0, fmt.Errorf("no link of this node has an address of Node %s: is the agent on the host network, and is it told the right node?", t.Self)
+}
+
+// defaultMTU is Ethernet's, bytes.
+const defaultMTU = 1500
+
+// Clean takes everything of ours out of the kernel of this network namespace and puts settings back. It may be called
+// again. An Engine must not run at the same time.
+func Clean(context.Context) error {
+	var all []error
+	have, err := observe()
+	if err != nil {
+		return err
+	}
+	for _, c := range Diff(have, Config{}) {
+		all = append(all, apply(c))
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return errors.Join(append(all, fmt.Errorf("open nftables: %w", err))...)
+	}
+	if err := replaceTable(conn, Packets{}); err != nil {
+		return err
+	}
+	if err := conn.Flush(); err != nil {
+		all = append(all, fmt.Errorf("remove nftables table %s: %w", tableName, err))
+	}
+	return errors.Join(append(all, settings(Config{}))...)
+}
