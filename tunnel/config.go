@@ -84,8 +84,9 @@ type Packets struct {
 	Devices  []string
 	Underlay string
 	Own      []netip.Prefix // pods of this cluster
-	Here     []netip.Prefix // pods of this node; empty: not known
-	Peers    []PacketPeer
+	// Self are this node's own addresses and those of its slots: probes are for them.
+	Self  []netip.Addr
+	Peers []PacketPeer
 	// API endpoints; Service as peers address it per peer.
 	API     []netip.AddrPort
 	APIPort uint16

@@ -17,14 +17,12 @@ type family struct {
 	proto        byte // NFPROTO
 	size         uint32
 	saddr, daddr uint32
-	icmp         byte
-	echo         byte
 }
 
 func families() [2]family {
 	return [2]family{
-		{"4", unix.NFPROTO_IPV4, 4, 12, 16, unix.IPPROTO_ICMP, 8},
-		{"6", unix.NFPROTO_IPV6, 16, 8, 24, unix.IPPROTO_ICMPV6, 128},
+		{"4", unix.NFPROTO_IPV4, 4, 12, 16},
+		{"6", unix.NFPROTO_IPV6, 16, 8, 24},
 	}
 }
 
@@ -94,13 +92,6 @@ func answers() []expr.Any {
 
 // translated are packets of connections with a translated destination (IPS_DST_NAT).
 func translated() []expr.Any { return connection(expr.CtKeySTATUS, 1<<5) }
-
-// toThisNode are packets to an address of the node itself.
-func toThisNode() []expr.Any {
-	return []expr.Any{
-		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true}, equal(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)),
-	}
-}
 
 func accept() expr.Any { return &expr.Verdict{Kind: expr.VerdictAccept} }
 func drop() expr.Any   { return &expr.Verdict{Kind: expr.VerdictDrop} }

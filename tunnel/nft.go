@@ -92,6 +92,7 @@ func (b *builder) sets() {
 			}
 		}
 		b.set(&nftables.Set{Name: "endpoints" + f.name, KeyType: f.keyType()}, unique(endpoints))
+		b.set(&nftables.Set{Name: "self" + f.name, KeyType: f.keyType()}, f.reach(b.p.Self))
 		pair := nftables.MustConcatSetType(f.keyType(), f.keyType())
 		out, in := f.translations(b.p.Peers)
 		b.set(&nftables.Set{Name: "out" + f.name, IsMap: true, Interval: true, Concatenation: true, KeyType: pair, DataType: pair}, out)
@@ -198,11 +199,8 @@ func (b *builder) peerChains() {
 			b.set(&nftables.Set{Name: reachSet(i, f), KeyType: f.keyType()}, f.reach(p.Reachable))
 			b.rule(c, f.is(), []expr.Any{f.destination(1), in(reachSet(i, f)), accept()})
 			b.rule(c, f.is(), protocol(unix.IPPROTO_TCP), translated(), []expr.Any{f.destination(1), in("endpoints" + f.name), accept()})
-			b.rule(c, f.is(), protocol(f.icmp),
-				[]expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: 1}, equal([]byte{f.echo})},
-				toThisNode(), []expr.Any{accept()})
+			b.rule(c, f.is(), protocol(unix.IPPROTO_UDP), port(ProbePort), []expr.Any{f.destination(1), inSet("self", f), accept()})
 		}
-		b.rule(c, protocol(unix.IPPROTO_UDP), port(ProbePort), toThisNode(), []expr.Any{accept()})
 		for _, device := range b.p.Devices {
 			if b.p.Underlay != "" { // the node it is for judges
 				b.rule(c, fromLink(device), toLink(b.p.Underlay), []expr.Any{accept()})

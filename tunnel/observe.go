@@ -85,10 +85,9 @@ func (c *Config) observeLink(l netlink.Link) error {
 	return nil
 }
 
-// autoLinkLocal says that the kernel made the address by itself: a WireGuard link gets none of ours from fe80::/10, and
-// ours on the VXLAN link is told by the prefix's address being known to the plan, so both kinds may stay.
+// autoLinkLocal says that the kernel gave a WireGuard link the address by itself; ours on them are not of fe80::/10.
 func autoLinkLocal(l netlink.Link, p netip.Prefix) bool {
-	return p.Addr().IsLinkLocalUnicast() && l.Attrs().Name != underlayLink
+	return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() && l.Attrs().Name != underlayLink
 }
 
 func prefixOf(n *net.IPNet) (netip.Prefix, bool) {

@@ -264,12 +264,13 @@ func (p *planner) rules() {
 }
 
 func (p *planner) packets() {
-	out := Packets{Own: p.t.Pods, Here: p.self.PodCIDRs, API: p.t.API.Endpoints, APIPort: p.t.API.Service.Port()}
+	out := Packets{Own: p.t.Pods, Self: slices.Clone(p.self.Addrs), API: p.t.API.Endpoints, APIPort: p.t.API.Service.Port()}
 	if len(p.t.Nodes) > 1 {
 		out.Underlay = underlayLink
 	}
 	for _, k := range p.held {
 		out.Devices = append(out.Devices, DeviceName(k))
+		out.Self = append(out.Self, SlotAddr(p.t.ClusterID, k))
 	}
 	for _, peer := range p.t.Peers {
 		pp := PacketPeer{
