@@ -133,7 +133,9 @@ func (r Route) String() string {
 	if r.Src.IsValid() {
 		text += fmt.Sprintf(" src %s", r.Src)
 	}
-	if r.MTU > 0 {
+	if r.MTU > 0 && r.Dst.Addr().Is6() {
+		text += fmt.Sprintf(" mtu lock %d", r.MTU)
+	} else if r.MTU > 0 {
 		text += fmt.Sprintf(" mtu %d", r.MTU)
 	}
 	return text + fmt.Sprintf(" table %d proto %d", r.Table, routeProtocol)

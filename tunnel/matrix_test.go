@@ -29,6 +29,14 @@ func real(a, b *cluster, r netip.Prefix) netip.Prefix {
 	return r
 }
 
+// oneSided: the first cluster has room for the second as it is, and not the other way round.
+func oneSided(a, b *cluster, r netip.Prefix) netip.Prefix {
+	if a.number == 0 {
+		return aliased(a, b, r)
+	}
+	return real(a, b, r)
+}
+
 func mapped(a netip.Addr, from, to netip.Prefix) netip.Addr {
 	bytes, start := a.AsSlice(), to.Addr().AsSlice()
 	for i := range to.Bits() {
@@ -50,6 +58,7 @@ func TestMatrix(t *testing.T) {
 	}{
 		{"disjoint", []string{"10.1.0.0/16", "10.2.0.0/16"}, real, 1},
 		{"equal, three clusters", []string{"10.1.0.0/16", "10.1.0.0/16", "10.1.0.0/16"}, aliased, 1},
+		{"partly overlapping, one side has an alias", []string{"10.1.0.0/16", "10.2.0.0/16"}, oneSided, 1},
 		{"equal, two gateways", []string{"10.1.0.0/16", "10.1.0.0/16"}, aliased, 2},
 		{"disjoint, two gateways", []string{"10.1.0.0/16", "10.2.0.0/16"}, real, 2},
 	} {
