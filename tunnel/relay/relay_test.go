@@ -79,6 +79,13 @@ func (e *end) peer(other *end, endpoint netip.AddrPort) {
 // sendUntil sends packets to other until one arrives.
 func (e *end) sendUntil(other *end) {
 	e.t.Helper()
+	for quiet := false; !quiet; { // those of before do not count
+		select {
+		case <-other.tun.Inbound:
+		case <-time.After(50 * time.Millisecond):
+			quiet = true
+		}
+	}
 	deadline := time.After(20 * time.Second)
 	for {
 		select {
