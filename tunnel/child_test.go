@@ -89,7 +89,7 @@ func settle(engine *Engine) string {
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		engine.mu.Lock()
-		settled, err := engine.status.settled, engine.status.err
+		settled, err := engine.topo == engine.status.settled, engine.status.err
 		engine.mu.Unlock()
 		if settled {
 			return ""

@@ -57,7 +57,7 @@ type roundStatus struct {
 	mtu     int
 	have    Config
 	repairs uint64
-	settled bool // a round has succeeded with the present Topology
+	settled *Topology // with which a round has succeeded last
 }
 
 // New returns an Engine that does nothing before Run.
@@ -82,7 +82,7 @@ func (e *Engine) Set(t Topology) {
 	if e.topo != nil && reflect.DeepEqual(*e.topo, t) {
 		return
 	}
-	e.topo, e.status.settled = &t, false
+	e.topo = &t
 	e.kick()
 }
 
@@ -137,7 +137,7 @@ func (e *Engine) closeDevices() {
 // round makes the kernel equal to what is wanted, as far as it goes: one thing that fails does not keep others away.
 func (e *Engine) round() {
 	e.mu.Lock()
-	topo, settled := e.topo, e.status.settled
+	topo, settled := e.topo, e.topo == e.status.settled
 	renewals := e.renew
 	e.renew = map[[2]any]bool{}
 	e.mu.Unlock()
@@ -153,7 +153,10 @@ func (e *Engine) round() {
 	want := Plan(*topo, underlay)
 	have, repaired, err := e.applyAll(want)
 	err = errors.Join(err, e.renewPeers(want, renewals))
-	status := roundStatus{at: began, took: time.Since(began), err: err, have: have, settled: err == nil}
+	status := roundStatus{at: began, took: time.Since(began), err: err, have: have}
+	if err == nil {
+		status.settled = topo
+	}
 	status.mtu = InnerMTU(underlay, selfAddrs(*topo))
 	if !settled {
 		repaired = nil
@@ -197,6 +200,9 @@ func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
 	if have, err = observe(); err != nil {
 		return have, done, errors.Join(append(all, err)...)
 	}
+	// Translations come before routes: the first packet of a connection decides how all of it is translated.
+	changed, err := e.nft.ensure(want.Packets)
+	note("nftables table", changed, err)
 	changes := Diff(have, want)
 	added := 0
 	for added < len(changes) && changes[added].Add {
@@ -204,8 +210,6 @@ func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
 		added++
 	}
 	note("", false, settings(want))
-	changed, err := e.nft.ensure(want.Packets)
-	note("nftables table", changed, err)
 	for _, d := range want.Devices {
 		if e.sent[d.Link] == nil {
 			e.sent[d.Link] = map[wgtypes.Key]netip.AddrPort{}

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -46,6 +47,7 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 			return false, nil // nothing there, nothing wanted
 		}
 	}
+	forget := retranslated(s.written, want)
 	s.bank(conn, want)
 	if err := replaceTable(conn, want); err != nil {
 		return true, err
@@ -54,7 +56,7 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 		s.written = nil
 		return true, fmt.Errorf("write nftables table %s: %w", tableName, err)
 	}
-	return true, s.remember(conn, want)
+	return true, errors.Join(s.remember(conn, want), forgetConnections(forget))
 }
 
 func (s *packetState) remember(conn *nftables.Conn, want Packets) error {
