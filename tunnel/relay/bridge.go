@@ -32,7 +32,7 @@ func newSocket(c *net.UDPConn) *socket {
 // receive hands every datagram to take, which copies what it keeps, until the socket is closed. Nobody listens at the
 // other end for moments: that is no error.
 func (s *socket) receive(take func(datagram []byte)) error {
-	messages := newMessages()
+	messages := more(nil)
 	for {
 		n, err := s.batches.ReadBatch(messages, 0)
 		switch {
@@ -44,13 +44,16 @@ func (s *socket) receive(take func(datagram []byte)) error {
 		for i := range messages[:n] {
 			take(messages[i].Buffers[0][:messages[i].N])
 		}
+		if n == len(messages) {
+			messages = more(messages)
+		}
 	}
 }
 
-func newMessages() []ipv4.Message {
-	messages := make([]ipv4.Message, batch)
-	for i := range messages {
-		messages[i].Buffers = [][]byte{make([]byte, maxDatagram)}
+// more doubles the messages of a batch as long as it may grow: strangers and idle peers do not cost a mebibyte each.
+func more(messages []ipv4.Message) []ipv4.Message {
+	for range min(max(len(messages), 1), batch-len(messages)) {
+		messages = append(messages, ipv4.Message{Buffers: [][]byte{make([]byte, maxDatagram)}})
 	}
 	return messages
 }
@@ -124,10 +127,10 @@ func (b *bridge) fromQueue(ctx context.Context) error {
 
 func (b *bridge) fromStream() error {
 	r := bufio.NewReaderSize(b.stream, streamBuffer)
-	messages := newMessages()
+	messages := more(nil)
 	for {
 		n := 0
-		for n == 0 || n < batch && frameWaiting(r) {
+		for n == 0 || n < len(messages) && frameWaiting(r) {
 			buf := messages[n].Buffers[0][:maxDatagram]
 			size, err := readFrame(r, buf)
 			if err != nil {
@@ -142,6 +145,9 @@ func (b *bridge) fromStream() error {
 			return err
 		}
 		b.moved()
+		if n == len(messages) {
+			messages = more(messages)
+		}
 	}
 }
 

@@ -29,7 +29,9 @@ type Client struct {
 	o         Options
 	socket    *socket
 	queue     *queue
-	connected atomic.Bool
+	connected atomic.Pointer[tls.Conn] // nil: not
+	again     chan struct{}            // has one: do not wait before the next attempt
+	trial     atomic.Pointer[trial]    // nil: none runs
 	closed    chan struct{}
 	once      sync.Once
 }
@@ -43,14 +45,27 @@ func Dial(o Options) (*Client, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Client{o: o, socket: newSocket(c), queue: newQueue(), closed: make(chan struct{})}, nil
+	return &Client{o: o, socket: newSocket(c), queue: newQueue(), again: make(chan struct{}, 1), closed: make(chan struct{})}, nil
 }
 
 // LocalAddr is what WireGuard is to be told as the peer's endpoint.
 func (c *Client) LocalAddr() netip.AddrPort { return c.socket.LocalAddr().(*net.UDPAddr).AddrPort() }
 
 // Connected says that there is a connection to the server now. It does not say that anything useful listens behind it.
-func (c *Client) Connected() bool { return c.connected.Load() }
+func (c *Client) Connected() bool { return c.connected.Load() != nil }
+
+// Renew gives up the present connection, if there is one, for a new one, at once: who listens there may be gone or be
+// another. What Try found is forgotten. It does not block.
+func (c *Client) Renew() {
+	c.endTrial()
+	select {
+	case c.again <- struct{}{}:
+	default:
+	}
+	if stream := c.connected.Load(); stream != nil {
+		_ = stream.NetConn().Close() // its carry ends
+	}
+}
 
 // Close ends Run and the endpoint. It may be called twice, and without Run.
 func (c *Client) Close() error {
@@ -75,18 +90,19 @@ const (
 func (c *Client) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	defer c.endTrial()
 	defer wg.Wait()
 	defer c.Close()
 	defer cancel()
 	wg.Go(func() {
 		defer cancel()
-		_ = c.socket.receive(c.queue.put) // ends with Close
+		_ = c.socket.receive(c.take) // ends with Close
 	})
 	backoff := firstBackoff
 	for {
 		began := time.Now()
 		err := c.carry(ctx)
-		c.connected.Store(false)
+		c.connected.Store(nil)
 		if time.Since(began) > wellAfter {
 			backoff = firstBackoff
 		}
@@ -96,9 +112,18 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		case <-c.closed:
 			return nil
+		case <-c.again:
+			backoff = firstBackoff
 		case <-time.After(backoff/2 + rand.N(backoff/2)):
 		}
 		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// take takes what comes from WireGuard.
+func (c *Client) take(datagram []byte) {
+	if t := c.trial.Load(); t == nil || !t.take(datagram) {
+		c.queue.put(datagram)
 	}
 }
 
@@ -126,7 +151,7 @@ func (c *Client) carry(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("connect to the relay at %s: it speaks something else", c.o.Server), stream.Close())
 	}
 	tune(stream.NetConn())
-	c.connected.Store(true)
+	c.connected.Store(stream)
 	b := bridge{stream: stream, socket: c.socket, queue: c.queue, moved: func() {}}
 	return b.run(ctx)
 }

@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,11 +39,11 @@ const (
 // Run listens until ctx ends, and then waits for all sessions.
 func (s Server) Run(ctx context.Context) error {
 	var config net.ListenConfig
-	network := "tcp"
-	if !s.Listen.Addr().IsUnspecified() && s.Listen.Addr().Is4() {
-		network = "tcp4"
+	address := s.Listen.String()
+	if s.Listen.Addr().IsUnspecified() {
+		address = ":" + strconv.Itoa(int(s.Listen.Port())) // "[::]" fails where the kernel has no IPv6
 	}
-	l, err := config.Listen(ctx, network, s.Listen.String())
+	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen for the relay on %s: %w", s.Listen, err)
 	}
