@@ -1,6 +1,7 @@
 // Command spillwayd is what runs in a cluster that lends or borrows capacity.
 //
 //	spillwayd controller     peerings, virtual nodes and the pods on them (a Deployment; one leader)
+//	spillwayd node           routes, translation, filter and tunnels of one node (a DaemonSet on the host network)
 //	spillwayd netbench       the two ends of a network measurement (in the pods that spillway bench network makes)
 //
 // It reads flags, sets up logging and wires the packages together; it decides nothing.
@@ -27,7 +28,7 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(controllerCommand(), netbenchCommand())
+	root.AddCommand(controllerCommand(), nodeCommand(), netbenchCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "spillwayd: "+err.Error())
 		return 1

@@ -62,9 +62,9 @@ func (v *View) Publish(ctx context.Context, peering string, p Path) error {
 // LeaseName is the Lease in the system namespace that says who holds a slot.
 func LeaseName(slot int) string { return fmt.Sprintf("spillway-gateway-%d", slot) }
 
-// TakeLease makes node the holder of a slot's Lease and returns its epoch, which grows with every change of holder
-// (leaseTransitions). A node that holds it already gets the present epoch. There is no expiry: who takes a slot has
-// reason to believe that its holder is gone, and the holder that is not gone sees the change.
+// TakeLease makes node the holder of a slot's Lease and returns its epoch (leaseTransitions), which grows with every
+// call. There is no expiry: who takes a slot has reason to believe that its holder is gone, and the holder that is not
+// gone sees the change.
 func (v *View) TakeLease(ctx context.Context, slot int, node string) (epoch uint64, err error) {
 	leases := v.cfg.Client.CoordinationV1().Leases(v1alpha1.SystemNamespace)
 	lease, err := leases.Get(ctx, LeaseName(slot), metav1.GetOptions{})
@@ -84,32 +84,12 @@ func (v *View) TakeLease(ctx context.Context, slot int, node string) (epoch uint
 	if err != nil {
 		return 0, fmt.Errorf("read Lease %s: %w", LeaseName(slot), err)
 	}
-	if ptr.Deref(lease.Spec.HolderIdentity, "") == node {
-		return uint64(ptr.Deref(lease.Spec.LeaseTransitions, 1)), nil
-	}
 	lease.Spec.HolderIdentity, lease.Spec.AcquireTime, lease.Spec.RenewTime = &node, &now, &now
 	lease.Spec.LeaseTransitions = ptr.To(ptr.Deref(lease.Spec.LeaseTransitions, 0) + 1)
 	if lease, err = leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
 		return 0, fmt.Errorf("take Lease %s: %w", LeaseName(slot), err)
 	}
 	return uint64(ptr.Deref(lease.Spec.LeaseTransitions, 1)), nil
-}
-
-// RaiseLease records an epoch that was reached while the API server was away, so that the next one is higher.
-func (v *View) RaiseLease(ctx context.Context, slot int, node string, epoch uint64) error {
-	leases := v.cfg.Client.CoordinationV1().Leases(v1alpha1.SystemNamespace)
-	lease, err := leases.Get(ctx, LeaseName(slot), metav1.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("read Lease %s: %w", LeaseName(slot), err)
-	}
-	if uint64(ptr.Deref(lease.Spec.LeaseTransitions, 0)) >= epoch {
-		return nil
-	}
-	lease.Spec.HolderIdentity, lease.Spec.LeaseTransitions = &node, ptr.To(int32(epoch))
-	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("raise Lease %s: %w", LeaseName(slot), err)
-	}
-	return nil
 }
 
 // Holder reads who holds a slot's Lease: a gateway that was cut off finds out that it was replaced. Empty: nobody.

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/spillway-dev/spillway/cmd/spillwayd/agent"
+	"github.com/spillway-dev/spillway/tunnel"
+)
+
+// nodeOptions are the flags of spillwayd node.
+type nodeOptions struct {
+	kubeconfig, context        string
+	node, address              string
+	stateFile                  string
+	port, gossipPort, httpPort uint16
+	userspace                  bool
+	debugAddress, logLevel     string
+}
+
+func nodeCommand() *cobra.Command {
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	if name := os.Getenv("NODE_NAME"); name != "" {
+		host = name
+	}
+	var o nodeOptions
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "Join this node's network with those of the peers",
+		Long: "Keeps the routes, address translations and filters of one node, and on nodes labelled spillway.dev/gateway the\n" +
+			"WireGuard devices. Runs on the host network of every node, as root. What it made stays in the kernel when it\n" +
+			"ends, so that an upgrade interrupts nothing: `spillwayd node clean` takes it away.",
+		Example: "  spillwayd node                                                    # in a DaemonSet, NODE_NAME from the field spec.nodeName\n" +
+			"  spillwayd node --node-name worker-1 --kubeconfig /etc/spillway/kubeconfig\n" +
+			"  spillwayd node clean",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runNode(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster this node belongs to (default: the cluster this runs in)")
+	f.StringVar(&o.context, "context", "", "context of the kubeconfig (default: its current one)")
+	f.StringVar(&o.node, "node-name", host, "name of the Node object (default: $NODE_NAME, or the host's name)")
+	f.StringVar(&o.address, "node-address", "", "address at which other nodes reach this one (default: the Node's first internal address)")
+	f.StringVar(&o.stateFile, "state-file", "/var/lib/spillway/node.json", "keeps what is known for a start while the API server is away; readable by root only")
+	f.Uint16Var(&o.port, "port", 51820, "UDP port of gateway slot 0, and TCP port of the same over TLS; slot 1 has the next, and so on; alike on all nodes")
+	f.Uint16Var(&o.gossipPort, "gossip-port", 51879, "UDP and TCP port of the membership among this cluster's agents; alike on all nodes")
+	f.Uint16Var(&o.httpPort, "http-port", 9640, "TCP port of /metrics and /report; spillway doctor reads 9640")
+	f.BoolVar(&o.userspace, "userspace", false, "use WireGuard inside this process even where the kernel has it")
+	f.StringVar(&o.debugAddress, "debug-address", "", "serve profiles (/debug/pprof) on this address, for example 127.0.0.1:6060 (default: off)")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	cmd.AddCommand(cleanCommand())
+	return cmd
+}
+
+func cleanCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "clean",
+		Short: "Take everything of Spillway out of this node's kernel",
+		Long: "Removes the links, routes, rules and nftables tables that spillwayd node made, and the settings it changed go back.\n" +
+			"Run it when the agent no longer runs on this node; a running agent would put everything back.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return tunnel.Clean(cmd.Context()) },
+	}
+}
+
+func runNode(ctx context.Context, o nodeOptions) error {
+	log, err := newLogger(o.logLevel)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }() // stderr may be a pipe that cannot be synced
+	var address netip.Addr
+	if o.address != "" {
+		if address, err = netip.ParseAddr(o.address); err != nil {
+			return fmt.Errorf("--node-address %q: give an IP address such as 192.0.2.7", o.address)
+		}
+	}
+	if o.node == "" {
+		return fmt.Errorf("the name of the node is not known: give --node-name")
+	}
+	config, err := restConfig(controllerOptions{kubeconfig: o.kubeconfig, context: o.context})
+	if err != nil {
+		return err
+	}
+	protobuf := rest.CopyConfig(config)
+	protobuf.ContentType = runtime.ContentTypeProtobuf
+	protobuf.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := kubernetes.NewForConfig(protobuf)
+	if err != nil {
+		return fmt.Errorf("make client for %s: %w", config.Host, err)
+	}
+	if o.debugAddress != "" {
+		go serveDebug(o.debugAddress, log)
+	}
+	log = log.With(zap.String("node", o.node))
+	a, err := agent.New(agent.Config{
+		REST: config, Client: client, Node: o.node, Address: address, Port: o.port, GossipPort: o.gossipPort,
+		HTTPPort: o.httpPort, StateFile: o.stateFile, Userspace: o.userspace, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
