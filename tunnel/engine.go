@@ -177,7 +177,7 @@ func (e *Engine) finish(s roundStatus, want Config, repairs int) {
 	if s.mtu == 0 {
 		s.mtu = e.status.mtu
 	}
-	e.status, e.planned = s, want
+	e.status, e.planned, e.stats = s, want, cachedStats{}
 	e.devices = map[string]*device.Device{}
 	for name, d := range e.opened {
 		e.devices[name] = d
@@ -219,6 +219,11 @@ func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
 	}
 	for _, c := range changes[added:] {
 		note(c.String(), true, apply(c))
+	}
+	if len(done) > 0 { // the report is to say what is there now
+		if now, err := observe(); err == nil {
+			have = now
+		}
 	}
 	return have, done, errors.Join(all...)
 }
