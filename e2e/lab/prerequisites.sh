@@ -9,10 +9,14 @@ needed=(
 	nsenter:util-linux # programs enter the namespaces of a node
 	mount:mount        # each node has its own mounts
 )
+# Tests that need one of these are skipped without it.
+optional=(
+	qemu-system-x86_64:qemu-system-x86 # a machine whose kernel has WireGuard
+)
 
 PATH=$PATH:/usr/sbin:/sbin
 packages=()
-for pair in "${needed[@]}"; do
+for pair in "${needed[@]}" "${optional[@]}"; do
 	command -v "${pair%%:*}" >/dev/null || packages+=("${pair#*:}")
 done
 if [ ${#packages[@]} -eq 0 ]; then
