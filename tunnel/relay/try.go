@@ -38,10 +38,12 @@ type trial struct {
 // newTrial opens sockets to addrs. What comes over them goes to WireGuard until close.
 func newTrial(addrs []netip.AddrPort, wireguard *socket) *trial {
 	t := &trial{answered: make(chan int, 1)}
-	for i, a := range addrs {
-		s, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(a))
+	for _, a := range addrs {
+		s, _ := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(a)) // an error: no route to that family, most likely
 		t.sockets = append(t.sockets, s)
-		if err == nil { // else there is no route to that family, most likely
+	}
+	for i, s := range t.sockets {
+		if s != nil {
 			t.wg.Go(func() { t.listen(i, wireguard) })
 		}
 	}
