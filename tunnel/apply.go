@@ -148,7 +148,7 @@ func ignoreGone(err error) error {
 }
 
 func applyRoute(r Route, add bool) error {
-	route := &netlink.Route{Table: r.Table, Dst: netOf(r.Dst), MTU: r.MTU, Protocol: routeProtocol}
+	route := &netlink.Route{Table: r.Table, Dst: netOf(r.Dst), MTU: r.MTU, Priority: r.Metric, Protocol: routeProtocol}
 	route.MTULock = r.MTU > 0 && r.Dst.Addr().Is6() // IPv6 forwards by an MTU that is not locked only after translation
 	if link, err := netlink.LinkByName(r.Link); err == nil {
 		route.LinkIndex = link.Attrs().Index

@@ -50,6 +50,8 @@ type Route struct {
 	Via   netip.Addr // zero: directly on the link
 	Src   netip.Addr // zero: the kernel chooses
 	MTU   int        // 0: that of the link
+	// Metric: of two routes to one range the lower wins as long as its link is there.
+	Metric int
 }
 
 // Rule selects a table.
@@ -138,7 +140,7 @@ func (r Route) String() string {
 	} else if r.MTU > 0 {
 		text += fmt.Sprintf(" mtu %d", r.MTU)
 	}
-	return text + fmt.Sprintf(" table %d proto %d", r.Table, routeProtocol)
+	return text + fmt.Sprintf(" table %d metric %d proto %d", r.Table, r.Metric, routeProtocol)
 }
 
 func (r Rule) String() string {

@@ -35,7 +35,7 @@ func Diff(have, want Config) []Change {
 	addLinks, delLinks := compare(have.Links, want.Links, func(l Link) any { return [2]any{l.Name, l.VXLAN} })
 	addAddrs, delAddrs := compare(have.Addresses, want.Addresses, func(a Address) any { return a })
 	addNeighbors, delNeighbors := compare(have.Neighbors, want.Neighbors, func(n Neighbor) any { return n.Addr })
-	addRoutes, delRoutes := compare(have.Routes, want.Routes, func(r Route) any { return [2]any{r.Table, r.Dst} })
+	addRoutes, delRoutes := compare(have.Routes, want.Routes, func(r Route) any { return [3]any{r.Table, r.Dst, r.Metric} })
 	addRules, delRules := compare(have.Rules, want.Rules, func(r Rule) any { return r })
 	out := append(addLinks, addAddrs...)
 	out = append(append(append(out, addNeighbors...), addRoutes...), addRules...)

@@ -114,7 +114,7 @@ func (c *Config) observeRoutes(names map[int]string) error {
 			if !ok {
 				continue
 			}
-			out := Route{Table: r.Table, Dst: dst, Link: names[r.LinkIndex], MTU: r.MTU}
+			out := Route{Table: r.Table, Dst: dst, Link: names[r.LinkIndex], MTU: r.MTU, Metric: r.Priority}
 			if a, ok := netip.AddrFromSlice(r.Gw); ok {
 				out.Via = a.Unmap()
 			}

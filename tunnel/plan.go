@@ -19,6 +19,9 @@ const (
 	tableSlot = 5381 // + slot: to peers, for flows of that slot
 	tableBack = 5379 // from a WireGuard link to pods of other nodes
 
+	metricFirst  = 100
+	metricSecond = 200 // taken when the link of the first is gone
+
 	priorityBack = 5360 // + slot
 	prioritySlot = 5370 // + slot
 	priorityMain = 5380
@@ -166,7 +169,7 @@ func (p *planner) peerRoutes(peer Peer) {
 	for _, k := range p.held {
 		if k < len(peer.Slots) {
 			p.c.Routes = append(p.c.Routes, Route{
-				Table: tableMain, Dst: netip.PrefixFrom(SlotAddr(peer.ClusterID, k), 128), Link: DeviceName(k), Src: SlotAddr(p.t.ClusterID, k),
+				Table: tableMain, Dst: netip.PrefixFrom(SlotAddr(peer.ClusterID, k), 128), Link: DeviceName(k), Src: SlotAddr(p.t.ClusterID, k), Metric: metricFirst,
 			})
 		}
 	}
@@ -197,13 +200,14 @@ func (p *planner) peerRoutes(peer Peer) {
 }
 
 func (p *planner) routeVia(peer Peer, dst netip.Prefix, table, slot int) {
-	r := Route{Table: table, Dst: dst, MTU: max(peer.MTU, BaseMTU), Src: p.source(dst)}
+	r := Route{Table: table, Dst: dst, MTU: max(peer.MTU, BaseMTU), Src: p.source(dst), Metric: metricFirst}
 	if peer.MTU > 0 {
 		r.MTU = peer.MTU
 	}
 	if slices.Contains(p.held, slot) {
 		r.Link = DeviceName(slot)
 		r.MTU = min(r.MTU, InnerMTU(p.underlay, p.self.Addrs))
+		p.routeAside(r)
 	} else {
 		holder, ok := p.node(p.t.Slots[slot].Holder)
 		if _, reached := p.outer(holder); !ok || !reached {
@@ -213,6 +217,21 @@ func (p *planner) routeVia(peer Peer, dst netip.Prefix, table, slot int) {
 		r.MTU = min(r.MTU, p.vxlanMTU())
 	}
 	p.c.Routes = append(p.c.Routes, r)
+}
+
+// routeAside adds to a route over this node's own device one over another node, which leads on to whoever has the slot
+// then: when this process dies its device goes, and nobody is left here to change routes.
+func (p *planner) routeAside(r Route) {
+	for _, gateways := range []bool{true, false} {
+		for _, n := range p.t.Nodes {
+			if _, ok := p.outer(n); ok && n.Name != p.t.Self && n.Gateway == gateways {
+				r.Link, r.Via, r.Metric = underlayLink, nextHop(n, r.Dst.Addr().Is6()), metricSecond
+				r.MTU = min(r.MTU, p.vxlanMTU())
+				p.c.Routes = append(p.c.Routes, r)
+				return
+			}
+		}
+	}
 }
 
 // source is this node's own address for packets of its own.
@@ -235,11 +254,12 @@ func (p *planner) backRoutes() {
 			continue
 		}
 		for _, dst := range n.PodCIDRs {
-			p.c.Routes = append(p.c.Routes, Route{Table: tableBack, Dst: dst, Link: underlayLink, Via: nextHop(n, dst.Addr().Is6())})
+			p.c.Routes = append(p.c.Routes, Route{Table: tableBack, Dst: dst, Link: underlayLink, Via: nextHop(n, dst.Addr().Is6()), Metric: metricFirst})
 		}
 		for _, a := range n.Addrs {
 			p.c.Routes = append(p.c.Routes, Route{
 				Table: tableBack, Dst: netip.PrefixFrom(a, a.BitLen()), Link: underlayLink, Via: nextHop(n, a.Is6()),
+				Metric: metricFirst,
 			})
 		}
 	}

@@ -33,6 +33,8 @@ type Node struct {
 	Name string
 	// Addrs are its internal addresses, at most one per family. Other nodes reach it there.
 	Addrs []netip.Addr
+	// Gateway says that it may hold slots.
+	Gateway bool
 	// PodCIDRs are its part of the pod ranges; empty when the CNI does not divide them by node.
 	PodCIDRs []netip.Prefix
 }

@@ -55,6 +55,11 @@ func peerChanges(have []wgtypes.Peer, want []DevicePeer, sent map[wgtypes.Key]ne
 	for _, p := range want {
 		wanted[p.Key] = true
 		old, ok := there[p.Key]
+		if ok && old.Endpoint == nil && p.Endpoint.IsValid() {
+			// It has tried to begin without knowing where to, and would try again only after five seconds.
+			out = append(out, wgtypes.PeerConfig{PublicKey: p.Key, Remove: true})
+			ok = false
+		}
 		before, known := sent[p.Key]
 		c := wgtypes.PeerConfig{PublicKey: p.Key, UpdateOnly: ok}
 		if !ok || !slices.Equal(allowedOf(old), p.Allowed) {

@@ -33,14 +33,9 @@ func (a *Agent) serve(ctx context.Context) error {
 		_ = json.NewEncoder(w).Encode(a.Report()) // the reader went away
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
-	host := ""
-	if a.cfg.Address.IsValid() {
-		host = a.cfg.Address.String()
-	}
-	address := net.JoinHostPort(host, strconv.Itoa(int(a.cfg.HTTPPort)))
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("serve reports on %s: %w (another agent on this node? choose another --http-port)", address, err)
+	listener := a.listen(ctx)
+	if listener == nil {
+		return nil
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
@@ -48,6 +43,31 @@ func (a *Agent) serve(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// listen waits until the port is free: an agent that is being replaced may still have it, and a tunnel does not wait for
+// who wants to look at it. Nil when ctx ends.
+func (a *Agent) listen(ctx context.Context) net.Listener {
+	host := ""
+	if a.cfg.Address.IsValid() {
+		host = a.cfg.Address.String()
+	}
+	address := net.JoinHostPort(host, strconv.Itoa(int(a.cfg.HTTPPort)))
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err == nil {
+			a.note("reports", nil)
+			return listener
+		}
+		a.note("reports", fmt.Errorf("serve reports on %s: %w (another agent on this node? choose another --http-port)", address, err))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		}
+	}
 }
 
 // Report says what is really there now.

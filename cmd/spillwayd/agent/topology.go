@@ -29,7 +29,7 @@ func topology(s view.Snapshot, f facts) tunnel.Topology {
 		API: tunnel.API{Service: s.APIService, Endpoints: s.APIEndpoints},
 	}
 	for _, n := range s.Nodes {
-		t.Nodes = append(t.Nodes, tunnel.Node{Name: n.Name, Addrs: n.Addrs, PodCIDRs: n.PodCIDRs})
+		t.Nodes = append(t.Nodes, tunnel.Node{Name: n.Name, Addrs: n.Addrs, PodCIDRs: n.PodCIDRs, Gateway: n.Gateway})
 	}
 	for k := range s.Slots {
 		slot := tunnel.Slot{}
