@@ -16,6 +16,7 @@ import (
 // modules that the guest needs; those they depend on come by themselves.
 var modules = []string{
 	"wireguard", "veth", "vxlan", "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_objref", "nft_hash", "nft_numgen",
+	"nf_conntrack_netlink",
 }
 
 // kernel is an unpacked Debian package of a kernel.

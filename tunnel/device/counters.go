@@ -5,39 +5,28 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
-// Refused is how many packets a device refused since it was opened (the kernel's: since the link was made), by reason.
+// Refused is how many packets a device refused since it was opened (the kernel's: since the link was made, or counting
+// began), by reason.
 type Refused struct {
 	// Handshakes with a key the device does not know, replayed or forged ones, and packets that are not WireGuard's.
-	// The kernel does not count them.
+	// Of a kernel device they are among Data: nothing tells them apart.
 	Handshakes uint64
 	// Sources outside the ranges of the peer that sent the packet.
 	Sources uint64
 	// Data packets that were replayed, forged or of no session. A few after a restart of either side are normal: the
-	// other side still uses the session of before. wireguard-go drops them without a word: it is what was received less
-	// what came out, known two seconds late. The kernel counts only those whose content is malformed.
+	// other side still uses the session of before. Both devices drop them without a word: it is what was received less
+	// what came out, known two seconds late.
 	Data uint64
 }
 
 // Refused reads the counters. Zero when the link is gone.
 func (d *Device) Refused() Refused {
-	if !d.kernel {
-		return d.refused.read(time.Now())
+	if d.kernel {
+		return d.kernelRefused(time.Now())
 	}
-	var out Refused
-	_ = d.netNS.run(func() error {
-		link, err := netlink.LinkByName(d.name)
-		if err != nil || link.Attrs().Statistics == nil {
-			return err
-		}
-		s := link.Attrs().Statistics
-		out = Refused{Sources: s.RxFrameErrors, Data: s.RxErrors - min(s.RxErrors, s.RxFrameErrors)}
-		return nil
-	})
-	return out
+	return d.refused.read(time.Now())
 }
 
 // refused counts what happens in a userspace device.
@@ -47,7 +36,8 @@ type refused struct {
 	least               atomic.Uint64 // difference of the first two since opened, plus one; 0: no sample yet
 
 	mu     sync.Mutex
-	data   uint64    // guarded by mu; what read says
+	data   uint64    // guarded by mu; what settled says
+	before uint64    // guarded by mu; what was counted before a restart
 	opened time.Time // guarded by mu; when least began
 }
 
@@ -58,27 +48,43 @@ const settle = 2 * time.Second
 // sample notes how many packets were received and not accepted. Some of them may still be on their way.
 func (r *refused) sample() {
 	out := r.accepted.Load() // before received: the difference is then never too small
-	missing := r.received.Load() - out + 1
+	r.lower(r.received.Load() - out)
+}
+
+func (r *refused) lower(missing uint64) {
 	for {
 		least := r.least.Load()
-		if least != 0 && least <= missing || r.least.CompareAndSwap(least, missing) {
+		if least != 0 && least <= missing+1 || r.least.CompareAndSwap(least, missing+1) {
 			return
 		}
 	}
 }
 
 func (r *refused) read(now time.Time) Refused {
+	r.sample()
+	return Refused{Handshakes: r.handshakes.Load(), Sources: r.sources.Load(), Data: r.settled(now)}
+}
+
+// settled is the least number of packets that were missing for a whole while.
+func (r *refused) settled(now time.Time) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sample()
 	if r.opened.IsZero() {
 		r.opened = now
 	}
 	if now.Sub(r.opened) >= settle {
-		r.data = max(r.data, r.least.Swap(0)-1)
+		r.data = max(r.data, r.before+r.least.Swap(0)-1)
 		r.opened = now
 	}
-	return Refused{Handshakes: r.handshakes.Load(), Sources: r.sources.Load(), Data: r.data}
+	return r.data
+}
+
+// restart keeps what was counted and takes missing packets from zero.
+func (r *refused) restart() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.before, r.opened = r.data, time.Time{}
+	r.least.Store(0)
 }
 
 // note counts what wireguard-go says of packets. The words are its own, the only sign it gives; a test with such packets

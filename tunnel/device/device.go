@@ -51,10 +51,11 @@ type Device struct {
 	netNS  NetNS
 	kernel bool
 
+	refused *refused
+
 	// Of a userspace device only.
 	user    *device.Device // set once; guarded by mu until Open returns
 	log     *zap.Logger
-	refused *refused
 	wg      sync.WaitGroup
 	closing chan struct{}
 	once    sync.Once
@@ -62,6 +63,8 @@ type Device struct {
 	mu     sync.Mutex
 	socket net.Listener          // guarded by mu
 	conns  map[net.Conn]struct{} // guarded by mu
+
+	arrivals *arrivals // guarded by mu; of a kernel device; nil: not counted
 }
 
 // Open makes the link; it is down and has no address. A kernel device of that name that is left from an earlier process
@@ -71,7 +74,7 @@ func Open(o Options) (*Device, error) {
 	if !o.ForceUserspace {
 		err := o.NetNS.run(func() error { return openKernel(o) })
 		if err == nil {
-			return &Device{name: o.Name, netNS: o.NetNS, kernel: true}, nil
+			return &Device{name: o.Name, netNS: o.NetNS, kernel: true, refused: &refused{}}, nil
 		}
 		if !absent(err) {
 			return nil, err
@@ -129,7 +132,7 @@ func (d *Device) Close() error {
 	var err error
 	d.once.Do(func() {
 		if d.kernel {
-			err = d.netNS.run(d.removeLink)
+			err = d.netNS.run(func() error { return errors.Join(d.removeLink(), d.stopCounting()) })
 			return
 		}
 		close(d.closing)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -124,13 +125,16 @@ func runDevice() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("move bytes through: %w", err)
 	}
-	if got := b.dev.Refused(); got != (device.Refused{}) {
-		return "", fmt.Errorf("good packets are refused: %+v", got)
+	if err := b.waitRefused(device.Refused{}); err != nil {
+		return "", fmt.Errorf("good packets: %w", err)
 	}
 	if err := a.sendForeign(b); err != nil {
 		return "", err
 	}
-	if err := b.waitRefused(); err != nil {
+	if err := a.sendForged(b); err != nil {
+		return "", err
+	}
+	if err := b.waitRefused(device.Refused{Sources: 1, Data: 4}); err != nil {
 		return "", err
 	}
 	for _, s := range sides {
@@ -167,11 +171,12 @@ func (s *side) open(peer *side) error {
 		}
 		defer client.Close()
 		listen := port
-		return client.ConfigureDevice(s.name, wgtypes.Config{PrivateKey: &s.key, ListenPort: &listen, Peers: []wgtypes.PeerConfig{{
+		err = client.ConfigureDevice(s.name, wgtypes.Config{PrivateKey: &s.key, ListenPort: &listen, Peers: []wgtypes.PeerConfig{{
 			PublicKey:  peer.key.PublicKey(),
 			Endpoint:   &net.UDPAddr{IP: peer.outer.AsSlice(), Port: port},
 			AllowedIPs: []net.IPNet{{IP: peer.inner.AsSlice(), Mask: net.CIDRMask(32, 32)}},
 		}}})
+		return errors.Join(err, s.dev.CountArrivals(port), s.dev.CountArrivals(port))
 	})
 }
 
@@ -227,17 +232,78 @@ func (s *side) sendForeign(to *side) error {
 	})
 }
 
-func (s *side) waitRefused() error {
+// sendForged sends what is not WireGuard's, a forged handshake, a forged packet, and one that the peer had before.
+func (s *side) sendForged(to *side) error {
+	return s.run(func() error {
+		tap, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(swap(unix.ETH_P_ALL)))
+		if err != nil {
+			return fmt.Errorf("listen on the wire: %w", err)
+		}
+		defer unix.Close(tap)
+		ping, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: to.inner.AsSlice(), Port: 7})
+		if err != nil {
+			return err
+		}
+		defer ping.Close()
+		if _, err := ping.Write(make([]byte, 777)); err != nil {
+			return err
+		}
+		had, err := nextData(tap)
+		if err != nil {
+			return err
+		}
+		c, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: to.outer.AsSlice(), Port: port})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		initiation, data := make([]byte, 148), make([]byte, 100)
+		initiation[0], data[0] = 1, 4
+		for _, packet := range [][]byte{make([]byte, 50), initiation, data, had} {
+			if _, err := c.Write(packet); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// swap puts a number into the order of the wire.
+func swap(n uint16) uint16 { return n<<8 | n>>8 }
+
+// nextData returns the next data packet of WireGuard that is larger than 777 bytes.
+func nextData(tap int) ([]byte, error) {
+	const headers = 20 + 8
+	buf := make([]byte, 65536)
+	if err := unix.SetsockoptTimeval(tap, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+		return nil, err
+	}
+	for {
+		n, _, err := unix.Recvfrom(tap, buf, 0)
+		if err != nil {
+			return nil, fmt.Errorf("read from the wire: %w", err)
+		}
+		if n > headers+777 && buf[0]>>4 == 4 && buf[9] == unix.IPPROTO_UDP && buf[headers] == 4 {
+			return bytes.Clone(buf[headers:n]), nil
+		}
+	}
+}
+
+// waitRefused waits until the device counts as wanted, and goes on doing so.
+func (s *side) waitRefused(want device.Refused) error {
 	deadline := time.After(20 * time.Second)
+	enough := time.After(3 * time.Second)
 	for {
 		got := s.dev.Refused()
-		if got == (device.Refused{Sources: 1}) {
-			return nil
-		}
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-enough:
+			if got == want {
+				return nil
+			}
+			enough = time.After(time.Second)
+		case <-time.After(100 * time.Millisecond):
 		case <-deadline:
-			return fmt.Errorf("refused %+v, want one foreign source", got)
+			return fmt.Errorf("refused %+v, want %+v", got, want)
 		}
 	}
 }
