@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
 // The test binary runs itself again, once per network namespace: wireguard-go opens its sockets where its process is.
@@ -46,6 +47,9 @@ func nodeMain() int {
 	if err != nil {
 		return fail(err)
 	}
+	if err := serveTCP(); err != nil { // an API server, to some tests
+		return fail(err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	engine, err := New(Options{Log: log, Interval: time.Second, Userspace: true})
@@ -65,6 +69,9 @@ func nodeMain() int {
 		switch line = strings.TrimSpace(line); line {
 		case "report":
 			answer(engine.Report())
+		case "strip": // as somebody would who does not know whose the device is
+			none := wgtypes.Config{ReplacePeers: true}
+			answer(fmt.Sprint(engine.wg.ConfigureDevice(DeviceName(0), none)))
 		case "clean":
 			stop()
 			<-done
@@ -119,6 +126,7 @@ type probeCall struct {
 	Proto string // tcp, udp or icmp
 	To    netip.AddrPort
 	Size  int
+	Once  bool // the way is known to be up: a lost packet is refused
 }
 
 // podMain answers on TCP and UDP port 7000 with the source it saw and what it got, and makes calls that stdin asks for.
@@ -189,15 +197,19 @@ func (c probeCall) do() (string, error) {
 	if c.Proto == "icmp" {
 		return c.ping()
 	}
-	conn, err := net.DialTimeout(c.Proto, c.To.String(), time.Second)
+	patience, tries := 700*time.Millisecond, 5
+	if c.Once {
+		patience, tries = 200*time.Millisecond, 1
+	}
+	conn, err := net.DialTimeout(c.Proto, c.To.String(), patience)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
 	payload := []byte(strings.Repeat("x", c.Size))
 	// Each try of UDP waits a little: the first large one may be lost to path MTU discovery.
-	for try := range 5 {
-		_ = conn.SetDeadline(time.Now().Add(700 * time.Millisecond))
+	for range tries {
+		_ = conn.SetDeadline(time.Now().Add(patience))
 		if _, err = conn.Write(payload); err != nil {
 			continue
 		}
@@ -208,7 +220,7 @@ func (c probeCall) do() (string, error) {
 				return strings.TrimSpace(source), nil
 			}
 		}
-		if c.Proto == "tcp" || try == 4 {
+		if c.Proto == "tcp" {
 			break
 		}
 	}
@@ -231,7 +243,11 @@ func (c probeCall) ping() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for range 3 {
+	tries := 3
+	if c.Once {
+		tries = 1
+	}
+	for range tries {
 		if _, err = conn.WriteTo(data, &net.IPAddr{IP: c.To.Addr().AsSlice()}); err != nil {
 			continue
 		}

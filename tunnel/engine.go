@@ -25,6 +25,9 @@ type Options struct {
 	Userspace bool
 	// Interval at which kernel state is compared with what is wanted. Default 3 s.
 	Interval time.Duration
+	// Changed, if set, is called after each round that changed the kernel, succeeded for the first time with a Topology,
+	// or has another error than the one before. It must not block.
+	Changed func()
 }
 
 // defaultInterval leaves two seconds of the five within which what somebody took away must be back.
@@ -58,6 +61,7 @@ type roundStatus struct {
 	have    Config
 	repairs uint64
 	settled *Topology // with which a round has succeeded last
+	changed bool      // anything worth telling
 }
 
 // New returns an Engine that does nothing before Run.
@@ -111,17 +115,33 @@ func (e *Engine) MTU() int {
 // Run applies what was Set and repairs what others change, until ctx ends. WireGuard devices inside this process end
 // with it; everything else stays in the kernel.
 func (e *Engine) Run(ctx context.Context) error {
-	ticker := time.NewTicker(e.o.Interval)
-	defer ticker.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	losses, err := losses(ctx)
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(e.o.Interval)
+	defer timer.Stop()
 	defer e.closeDevices()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-losses:
+			// Many come at once, and some of them from ourselves.
+			timer.Reset(min(lossDelay, e.o.Interval))
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-e.wake:
+			case <-timer.C:
+			}
 		case <-e.wake:
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		e.round()
+		timer.Reset(e.o.Interval)
 	}
 }
 
@@ -158,6 +178,7 @@ func (e *Engine) round() {
 		status.settled = topo
 	}
 	status.mtu = InnerMTU(underlay, selfAddrs(*topo))
+	status.changed = len(repaired) > 0 || !settled && err == nil
 	if !settled {
 		repaired = nil
 	}
@@ -168,8 +189,16 @@ func (e *Engine) round() {
 }
 
 func (e *Engine) finish(s roundStatus, want Config, repairs int) {
+	if e.remember(s, want, repairs) && e.o.Changed != nil {
+		e.o.Changed()
+	}
+}
+
+// remember keeps what a round found for reports; it says whether that is news.
+func (e *Engine) remember(s roundStatus, want Config, repairs int) (news bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	news = s.changed || fmt.Sprint(s.err) != fmt.Sprint(e.status.err)
 	if s.err != nil && (e.status.err == nil || e.status.err.Error() != s.err.Error()) {
 		e.o.Log.Warn("kernel state is not as wanted", zap.Error(s.err))
 	}
@@ -182,6 +211,7 @@ func (e *Engine) finish(s roundStatus, want Config, repairs int) {
 	for name, d := range e.opened {
 		e.devices[name] = d
 	}
+	return news
 }
 
 // applyAll does one round; done names the differences it found, as an operator would type their repair.

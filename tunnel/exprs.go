@@ -90,8 +90,13 @@ func answers() []expr.Any {
 	return connection(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
 }
 
-// translated are packets of connections with a translated destination (IPS_DST_NAT).
-func translated() []expr.Any { return connection(expr.CtKeySTATUS, 1<<5) }
+// began narrows a rule to packets of TCP connections whose first packet was for an address of the set and the port,
+// whatever it was translated to.
+func began(set string, port uint16) []expr.Any {
+	return append(protocol(unix.IPPROTO_TCP),
+		&expr.Ct{Key: expr.CtKeyPROTODST, Register: 1}, equal(binaryutil.BigEndian.PutUint16(port)),
+		&expr.Ct{Key: expr.CtKeyDST, Register: 1}, in(set))
+}
 
 func accept() expr.Any { return &expr.Verdict{Kind: expr.VerdictAccept} }
 func drop() expr.Any   { return &expr.Verdict{Kind: expr.VerdictDrop} }

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -37,4 +38,47 @@ func generation() (uint32, error) {
 		}
 	}
 	return 0, fmt.Errorf("the kernel told no generation of nftables")
+}
+
+// ruleHandles names the rules of our table by chain, in their order. It does not read what is in them: google/nftables
+// does, and cannot read all that it writes.
+func ruleHandles() (map[string][]uint64, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	defer conn.Close()
+	table, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: append([]byte(tableName), 0)}})
+	if err != nil {
+		return nil, fmt.Errorf("list nftables rules: %w", err)
+	}
+	rules, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE, Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{unix.NFPROTO_INET, 0, 0, 0}, table...), // nfgenmsg
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list nftables rules: %w", err)
+	}
+	out := map[string][]uint64{}
+	for _, m := range rules {
+		if len(m.Data) < 4 {
+			continue
+		}
+		attributes, err := netlink.UnmarshalAttributes(m.Data[4:])
+		if err != nil {
+			return nil, fmt.Errorf("read nftables rules: %w", err)
+		}
+		var chain string
+		var handle uint64
+		for _, a := range attributes {
+			switch {
+			case a.Type == unix.NFTA_RULE_CHAIN:
+				chain = strings.TrimRight(string(a.Data), "\x00")
+			case a.Type == unix.NFTA_RULE_HANDLE && len(a.Data) == 8:
+				handle = binary.BigEndian.Uint64(a.Data)
+			}
+		}
+		out[chain] = append(out[chain], handle)
+	}
+	return out, nil
 }

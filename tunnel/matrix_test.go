@@ -89,9 +89,9 @@ func (w *world) cell(from, to *cluster, as seen) {
 				target := mapped(server, to.ranges()[k], as(to, from, to.ranges()[k]))
 				want := mapped(self, from.ranges()[k], as(from, to, from.ranges()[k])).String()
 				for _, c := range []probeCall{
-					{"tcp", netip.AddrPortFrom(target, podPort), 10}, {"tcp", netip.AddrPortFrom(target, podPort), 3000},
-					{"udp", netip.AddrPortFrom(target, podPort), 10}, {"udp", netip.AddrPortFrom(target, podPort), 3000},
-					{"icmp", netip.AddrPortFrom(target, 0), 10}, {"icmp", netip.AddrPortFrom(target, 0), 3000},
+					{"tcp", netip.AddrPortFrom(target, podPort), 10, false}, {"tcp", netip.AddrPortFrom(target, podPort), 3000, false},
+					{"udp", netip.AddrPortFrom(target, podPort), 10, false}, {"udp", netip.AddrPortFrom(target, podPort), 3000, false},
+					{"icmp", netip.AddrPortFrom(target, 0), 10, false}, {"icmp", netip.AddrPortFrom(target, 0), 3000, false},
 				} {
 					got := client.call(c)
 					if c.Proto == "icmp" {
@@ -129,13 +129,13 @@ func TestFilter(t *testing.T) {
 	}
 	for i, client := range a.pods {
 		for j := range b.pods {
+			if got := b.pods[j].call(probeCall{"tcp", netip.AddrPortFrom(a.podAddr(i), podPort), 3000, false}); got != b.podAddr(j).String() {
+				t.Errorf("an answer does not pass: %s", got)
+			}
 			for _, proto := range []string{"tcp", "udp", "icmp"} {
-				if got := client.call(probeCall{proto, netip.AddrPortFrom(b.podAddr(j), podPort), 10}); !strings.HasPrefix(got, "error") {
+				if got := client.call(probeCall{proto, netip.AddrPortFrom(b.podAddr(j), podPort), 10, true}); !strings.HasPrefix(got, "error") {
 					t.Errorf("pod %d reaches pod %d of the peer by %s although it is not opened: %s", i, j, proto, got)
 				}
-			}
-			if got := b.pods[j].call(probeCall{"tcp", netip.AddrPortFrom(a.podAddr(i), podPort), 3000}); got != b.podAddr(j).String() {
-				t.Errorf("an answer does not pass: %s", got)
 			}
 		}
 	}
@@ -153,7 +153,7 @@ func TestFilter(t *testing.T) {
 		}
 	}
 	for _, target := range []string{"100.100.1.10", "100.100.1.11", "10.2.1.77", "10.2.0.8", "10.2.1.8"} {
-		if got := a.pods[1].call(probeCall{"icmp", netip.AddrPortFrom(netip.MustParseAddr(target), 0), 10}); got == "echo" {
+		if got := a.pods[1].call(probeCall{"icmp", netip.AddrPortFrom(netip.MustParseAddr(target), 0), 10, true}); got == "echo" {
 			t.Errorf("%s answers although it is not opened", target)
 		}
 	}
@@ -165,7 +165,7 @@ func TestDrift(t *testing.T) {
 	w.join(aliased, 1)
 	a, b := w.clusters[0], w.clusters[1]
 	target := netip.AddrPortFrom(mapped(b.podAddr(1), b.podCIDR, aliased(b, a, b.podCIDR)), podPort)
-	works := func() bool { return !strings.HasPrefix(a.pods[1].call(probeCall{"tcp", target, 10}), "error") }
+	works := func() bool { return !strings.HasPrefix(a.pods[1].call(probeCall{"tcp", target, 10, false}), "error") }
 	if !works() {
 		t.Fatal("does not work from the start")
 	}
@@ -177,9 +177,17 @@ func TestDrift(t *testing.T) {
 		{0, "ip rule del priority 5360"}, {0, "nft delete table inet spillway"}, {1, "nft delete table inet spillway"},
 		{0, "nft flush chain inet spillway translate-in"}, {0, "nft flush chain inet spillway translate-out"},
 		{0, "ip link set spillway0 down"}, {0, "ip link del spillway0"}, {0, "ip link del spillway-vx"}, {1, "ip link del spillway-vx"},
+		{0, "ip address flush dev spillway0"}, {0, "ip address flush dev spillway-vx"}, {1, "ip address flush dev spillway-vx"},
+		{0, "ip route change 10.1.1.0/24 via 192.168.10.1 dev eth0 onlink table 5379 proto 83"}, {0, "strip"},
 		{1, "ip neigh flush dev spillway-vx nud permanent"}, {1, "bridge fdb del $(bridge fdb show dev spillway-vx | head -1 | cut -d' ' -f1) dev spillway-vx self"},
 	} {
-		if out := a.nodes[broken.node].command("sh", "-c", broken.shell); out != "" {
+		var out string
+		if broken.shell == "strip" {
+			a.nodes[broken.node].ask(broken.shell, &out)
+		} else {
+			out = a.nodes[broken.node].command("sh", "-c", broken.shell)
+		}
+		if out != "" {
 			t.Logf("%s: %s", broken.shell, out)
 		}
 		took := 0
@@ -193,6 +201,40 @@ func TestDrift(t *testing.T) {
 	a.nodes[0].ask("report", &r)
 	if r.Repairs == 0 || r.LastError != "" {
 		t.Errorf("%d repairs, last error %q; want some and none", r.Repairs, r.LastError)
+	}
+}
+
+// TestAPI: pods of a peer reach the API server wherever it listens, under the address that they see, and nothing beside it.
+func TestAPI(t *testing.T) {
+	w := newWorld(t, "10.1.0.0/16", "10.1.0.0/16")
+	w.join(aliased, 1)
+	a, b := w.clusters[0], w.clusters[1]
+	service := alias("10.96.0.1/32", "100.101.1.1/32")
+	a.topo.Peers[0].Remote = append(a.topo.Peers[0].Remote, service)
+	b.topo.Peers[0].Local = append(b.topo.Peers[0].Local, service)
+	for j := range b.nodes {
+		b.topo.API = API{
+			Service: netip.MustParseAddrPort("10.96.0.1:443"), Endpoints: []netip.AddrPort{netip.AddrPortFrom(b.nodeAddr(j), podPort)},
+		}
+		for _, c := range w.clusters {
+			for j, n := range c.nodes {
+				n.set(c.at(j))
+			}
+		}
+		for i, pod := range a.pods {
+			if got := pod.call(probeCall{"tcp", netip.AddrPortFrom(service.As.Addr(), 443), 3000, false}); strings.HasPrefix(got, "error") {
+				t.Errorf("pod %d does not reach the API server on node %d: %s", i, j, got)
+			}
+			for _, closed := range []probeCall{
+				{"tcp", netip.AddrPortFrom(service.As.Addr(), 444), 10, true}, {"udp", netip.AddrPortFrom(service.As.Addr(), 443), 10, true},
+				{"icmp", netip.AddrPortFrom(service.As.Addr(), 0), 10, true},
+				{"tcp", netip.AddrPortFrom(mapped(b.nodeAddr(j), b.ranges()[2], aliased(b, a, b.ranges()[2])), podPort), 10, true},
+			} {
+				if got := pod.call(closed); !strings.HasPrefix(got, "error") {
+					t.Errorf("pod %d reaches %s port %d by %s: %s", i, closed.To.Addr(), closed.To.Port(), closed.Proto, got)
+				}
+			}
+		}
 	}
 }
 

@@ -198,7 +198,7 @@ func (b *builder) peerChains() {
 		for _, f := range families() {
 			b.set(&nftables.Set{Name: reachSet(i, f), KeyType: f.keyType()}, f.reach(p.Reachable))
 			b.rule(c, f.is(), []expr.Any{f.destination(1), in(reachSet(i, f)), accept()})
-			b.rule(c, f.is(), protocol(unix.IPPROTO_TCP), translated(), []expr.Any{f.destination(1), in("endpoints" + f.name), accept()})
+			b.rule(c, f.is(), b.forAPI(f), []expr.Any{f.destination(1), inSet("endpoints", f), accept()})
 			b.rule(c, f.is(), protocol(unix.IPPROTO_UDP), port(ProbePort), []expr.Any{f.destination(1), inSet("self", f), accept()})
 		}
 		for _, device := range b.p.Devices {
@@ -254,8 +254,7 @@ func (b *builder) translate() {
 				&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: "in" + f.name}, f.prefixNAT(expr.NATTypeDestNAT),
 			})
 		}
-		b.rule(out, f.is(), []expr.Any{f.source(1), inSet("remote", f), f.destination(1), inSet("endpoints", f)}, translated(),
-			[]expr.Any{&expr.Masq{}})
+		b.rule(out, f.is(), b.forAPI(f), []expr.Any{f.source(1), inSet("remote", f), f.destination(1), inSet("endpoints", f), &expr.Masq{}})
 		for _, device := range b.p.Devices {
 			b.rule(out, toLink(device), f.is(), []expr.Any{
 				f.destination(1), f.source(f.second()),
@@ -268,6 +267,10 @@ func (b *builder) translate() {
 		b.rule(out, f.is(), []expr.Any{f.destination(1), inSet("remote", f)}, keep)
 	}
 }
+
+// forAPI narrows a rule to connections that peers made to the address under which they see our API server. That of a node
+// on which it listens is another: whatever else listens there is not theirs.
+func (b *builder) forAPI(f family) []expr.Any { return began("api"+f.name, b.p.APIPort) }
 
 func inSet(name string, f family) expr.Any { return in(name + f.name) }
 

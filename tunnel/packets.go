@@ -79,20 +79,15 @@ func fingerprint(conn *nftables.Conn) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("list nftables chains: %w", err)
 	}
+	rules, err := ruleHandles()
+	if err != nil {
+		return "", err
+	}
 	var parts []string
 	for _, c := range chains {
-		if c.Table.Name != tableName {
-			continue
+		if c.Table.Name == tableName {
+			parts = append(parts, fmt.Sprint("chain ", c.Name, rules[c.Name]))
 		}
-		rules, err := conn.GetRules(c.Table, c)
-		if err != nil {
-			return "", fmt.Errorf("list nftables rules: %w", err)
-		}
-		text := "chain " + c.Name
-		for _, r := range rules {
-			text += fmt.Sprintf(" %d", r.Handle)
-		}
-		parts = append(parts, text)
 	}
 	sets, err := conn.GetSets(ourTable())
 	if err != nil {
