@@ -84,7 +84,8 @@ func run(ctx context.Context, args []string, w io.Writer) error {
 
 func (r report) print(w io.Writer, o options) error {
 	for _, s := range r.Throughput {
-		if _, err := fmt.Fprintf(w, "%-28s %6.2f Gb/s  (%.2f–%.2f)  %.3f of wireguard-go\n", s.Name, s.Median/1e9, s.Least/1e9, s.Most/1e9, s.Ratio); err != nil {
+		if _, err := fmt.Fprintf(w, "%-28s %6.2f Gb/s  (%.2f–%.2f)  %.3f of wireguard-go; %.2f CPU s per GB, %.3f\n",
+			s.Name, s.Median/1e9, s.Least/1e9, s.Most/1e9, s.Ratio, s.CPUPerGB, s.CPURatio); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,11 @@ type series struct {
 	Most         float64   `json:"most"`
 	// Ratio is the median over rounds of this one's throughput to that of wireguard-go in the same round.
 	Ratio float64 `json:"ratio"`
+	// CPUPerGB is the processor time of both ends for 10⁹ bytes, seconds, and CPURatio the median over rounds of that of
+	// wireguard-go to it. It is steadier than throughput on a machine that others use too.
+	CPUPerGB float64 `json:"cpuPerGB"`
+	CPURatio float64 `json:"cpuRatio"`
+	cpu      []float64
 }
 
 // throughput measures each kind in turn, round after round, so that what disturbs the machine disturbs all alike. The
@@ -52,21 +57,23 @@ func throughput(ctx context.Context, o options) ([]series, error) {
 	for round := range o.rounds {
 		for i := range pairs {
 			n := (i + round) % len(pairs)
-			bits, err := pairs[n].measure(o)
+			bits, cpu, err := pairs[n].measure(o)
 			if err != nil {
 				return nil, fmt.Errorf("measure %s: %w", out[n].Name, err)
 			}
 			out[n].BitsEachTime = append(out[n].BitsEachTime, bits)
+			out[n].cpu = append(out[n].cpu, cpu)
 		}
 	}
 	for i := range out {
 		s := &out[i]
 		s.Median, s.Least, s.Most = median(s.BitsEachTime), slices.Min(s.BitsEachTime), slices.Max(s.BitsEachTime)
-		var ratios []float64
+		var ratios, cpuRatios []float64
 		for round, bits := range s.BitsEachTime {
 			ratios = append(ratios, bits/out[0].BitsEachTime[round])
+			cpuRatios = append(cpuRatios, out[0].cpu[round]/s.cpu[round])
 		}
-		s.Ratio = median(ratios)
+		s.Ratio, s.CPUPerGB, s.CPURatio = median(ratios), median(s.cpu), median(cpuRatios)
 	}
 	return out, nil
 }
@@ -108,13 +115,31 @@ func (p *pair) stop() {
 	p.b.stop()
 }
 
-// measure returns bits per second.
-func (p *pair) measure(o options) (float64, error) {
+// measure returns bits per second, and seconds of processor time for 10⁹ bytes.
+func (p *pair) measure(o options) (bits, cpu float64, err error) {
+	before, err := p.cpuSeconds()
+	if err != nil {
+		return 0, 0, err
+	}
 	answer, err := p.a.ask(fmt.Sprintf("measure 10.5.0.2 %s", o.duration))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return strconv.ParseFloat(answer, 64)
+	after, err := p.cpuSeconds()
+	if err != nil {
+		return 0, 0, err
+	}
+	if bits, err = strconv.ParseFloat(answer, 64); err != nil {
+		return 0, 0, err
+	}
+	moved := bits * 2 * o.duration.Seconds() / 8 // both ways in turn
+	return bits, (after - before) / (moved / 1e9), nil
+}
+
+func (p *pair) cpuSeconds() (float64, error) {
+	a, errA := cpuSeconds(p.a.pid())
+	b, errB := cpuSeconds(p.b.pid())
+	return a + b, cmp.Or(errA, errB)
 }
 
 // pairSpecs are two nodes that know each other, and peers-1 others that nobody hears of.
