@@ -66,6 +66,7 @@ type Agent struct {
 	stopPool    func()                  // belongs to Run's goroutine
 	poolKey     []byte                  // belongs to Run's goroutine; what pool was started with
 	poolGateway bool                    // likewise
+	transports  map[endpoint.Key]string // belongs to Run's goroutine; of the last pass
 	saved       view.Snapshot           // belongs to Run's goroutine
 	renewed     map[probe.Key]time.Time // belongs to Run's goroutine
 }
@@ -186,6 +187,7 @@ func (a *Agent) pass(ctx context.Context) {
 	a.prober.Answer(sources(s))
 	a.engine.Set(topology(s, f))
 	a.note("relay", a.relays.set(ctx, f.held()))
+	a.follow(mine)
 	a.judge(mine)
 	a.pub.wake()
 }
@@ -264,8 +266,23 @@ func (f facts) held() []int {
 	return out
 }
 
+// follow has WireGuard begin anew when a way goes from TLS to UDP: this side then sends at once, and packets still under
+// way through the relay do not make WireGuard go back to it.
+func (a *Agent) follow(mine []path) {
+	now := map[endpoint.Key]string{}
+	for _, p := range mine {
+		key := endpoint.Key{Peer: p.peer.Name, Slot: p.slot}
+		now[key] = a.chooser.Current(key).Transport
+		if a.transports[key] == endpoint.TLS && now[key] == endpoint.UDP {
+			a.engine.Renew(key.Peer, key.Slot)
+		}
+	}
+	a.transports = now
+}
+
 // judge tells the endpoint chooser how the paths are, and has WireGuard begin anew with a peer that is silent: after a
-// restart of the side that knows no endpoint, nothing else recovers quickly.
+// restart of the side that knows no endpoint, nothing else recovers quickly. Only the side that sends the probes does
+// so: two would take each other's sessions away.
 func (a *Agent) judge(mine []path) {
 	for _, p := range mine {
 		key := probe.Key{Peer: p.peer.Name, Slot: p.slot}
@@ -274,11 +291,11 @@ func (a *Agent) judge(mine []path) {
 			continue
 		}
 		a.chooser.Report(endpoint.Key(key), state.Up)
-		if state.Up || len(p.peer.Slots[p.slot].UDP)+len(p.peer.Slots[p.slot].TLS) == 0 {
+		if state.Up || !begins(a.snapshot.ClusterID, p.peer, p.slot) {
 			delete(a.renewed, key)
 			continue
 		}
-		if now := time.Now(); now.Sub(a.renewed[key]) >= renewEvery {
+		if now := time.Now(); now.Sub(a.renewed[key]) >= renewEvery+4*state.RTT {
 			a.renewed[key] = now
 			a.engine.Renew(p.peer.Name, p.slot)
 		}
@@ -286,7 +303,7 @@ func (a *Agent) judge(mine []path) {
 }
 
 // renewEvery is how often a silent peer is taken off the device and put back.
-const renewEvery = 2 * time.Second
+const renewEvery = 900 * time.Millisecond
 
 // note remembers or forgets a part's trouble for the report, and logs it once.
 func (a *Agent) note(part string, err error) {
