@@ -43,7 +43,7 @@ func nodeMain() int {
 	if err := syscall.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
 		return fail(err)
 	}
-	log, err := zap.NewDevelopment(zap.IncreaseLevel(zap.WarnLevel))
+	log, err := zap.NewDevelopment(zap.IncreaseLevel(zap.WarnLevel), zap.AddStacktrace(zap.ErrorLevel))
 	if err != nil {
 		return fail(err)
 	}
@@ -69,6 +69,10 @@ func nodeMain() int {
 		switch line = strings.TrimSpace(line); line {
 		case "report":
 			answer(engine.Report())
+		case "cost": // what a while of nothing to do costs, per round
+			before, done := usage(), rounds(engine)
+			<-time.After(5 * time.Second)
+			answer((usage() - before).Microseconds() / int64(rounds(engine)-done))
 		case "strip": // as somebody would who does not know whose the device is
 			none := wgtypes.Config{ReplacePeers: true}
 			answer(fmt.Sprint(engine.wg.ConfigureDevice(DeviceName(0), none)))
@@ -89,6 +93,21 @@ func nodeMain() int {
 			answer(settle(engine))
 		}
 	}
+}
+
+// usage is the processor time that this process has used.
+func usage() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func rounds(e *Engine) uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status.rounds
 }
 
 // settle waits for a round that made everything as wanted; it returns the last trouble after 5 s.

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.zx2c4.com/wireguard/wgctrl"
@@ -60,6 +59,7 @@ type roundStatus struct {
 	mtu     int
 	have    Config
 	repairs uint64
+	rounds  uint64
 	settled *Topology // with which a round has succeeded last
 	changed bool      // anything worth telling
 }
@@ -202,7 +202,7 @@ func (e *Engine) remember(s roundStatus, want Config, repairs int) (news bool) {
 	if s.err != nil && (e.status.err == nil || e.status.err.Error() != s.err.Error()) {
 		e.o.Log.Warn("kernel state is not as wanted", zap.Error(s.err))
 	}
-	s.repairs = e.status.repairs + uint64(repairs)
+	s.repairs, s.rounds = e.status.repairs+uint64(repairs), e.status.rounds+1
 	if s.mtu == 0 {
 		s.mtu = e.status.mtu
 	}
@@ -360,9 +360,9 @@ func Clean(context.Context) error {
 	for _, c := range Diff(have, Config{}) {
 		all = append(all, apply(c))
 	}
-	conn, err := nftables.New()
+	conn, err := openNftables()
 	if err != nil {
-		return errors.Join(append(all, fmt.Errorf("open nftables: %w", err))...)
+		return errors.Join(append(all, err)...)
 	}
 	if err := replaceTable(conn, Packets{}); err != nil {
 		return err

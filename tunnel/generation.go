@@ -2,12 +2,28 @@ package tunnel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// transactionSize is room for a whole table of thousands of peers, and for the kernel's answer to each message of it, bytes.
+const transactionSize = 32 << 20
+
+// openNftables gives a connection that takes our table in one transaction.
+func openNftables() (*nftables.Conn, error) {
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(transactionSize), c.SetReadBuffer(transactionSize))
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	return conn, nil
+}
 
 // generation is the number of the kernel's nftables ruleset: every change by anybody makes it another.
 func generation() (uint32, error) {

@@ -191,23 +191,33 @@ func (b *builder) countAndDrop(c *nftables.Chain, counter string, when ...[]expr
 // peerChains judge packets from one peer each; what none accepts is dropped and counted.
 func (b *builder) peerChains() {
 	b.conn.AddObj(&nftables.CounterObj{Table: b.table, Name: strangers()})
+	anyPeer := b.anyPeer()
 	for i, p := range b.p.Peers {
 		c := b.chain(peerChain(i), "", nil, 0)
 		b.conn.AddObj(&nftables.CounterObj{Table: b.table, Name: refusedCounter(i)})
-		b.rule(c, answers(), []expr.Any{accept()})
+		b.rule(c, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: anyPeer.Name}})
 		for _, f := range families() {
 			b.set(&nftables.Set{Name: reachSet(i, f), KeyType: f.keyType()}, f.reach(p.Reachable))
 			b.rule(c, f.is(), []expr.Any{f.destination(1), in(reachSet(i, f)), accept()})
-			b.rule(c, f.is(), b.forAPI(f), []expr.Any{f.destination(1), inSet("endpoints", f), accept()})
-			b.rule(c, f.is(), protocol(unix.IPPROTO_UDP), port(ProbePort), []expr.Any{f.destination(1), inSet("self", f), accept()})
-		}
-		for _, device := range b.p.Devices {
-			if b.p.Underlay != "" { // the node it is for judges
-				b.rule(c, fromLink(device), toLink(b.p.Underlay), []expr.Any{accept()})
-			}
 		}
 		b.countAndDrop(c, refusedCounter(i))
 	}
+}
+
+// anyPeer accepts what every peer may.
+func (b *builder) anyPeer() *nftables.Chain {
+	c := b.chain("any-peer", "", nil, 0)
+	b.rule(c, answers(), []expr.Any{accept()})
+	for _, f := range families() {
+		b.rule(c, f.is(), b.forAPI(f), []expr.Any{f.destination(1), inSet("endpoints", f), accept()})
+		b.rule(c, f.is(), protocol(unix.IPPROTO_UDP), port(ProbePort), []expr.Any{f.destination(1), inSet("self", f), accept()})
+	}
+	for _, device := range b.p.Devices {
+		if b.p.Underlay != "" { // the node it is for judges
+			b.rule(c, fromLink(device), toLink(b.p.Underlay), []expr.Any{accept()})
+		}
+	}
+	return c
 }
 
 // filter sends packets from peers to their chains.

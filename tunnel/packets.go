@@ -24,9 +24,9 @@ type packetState struct {
 // ensure has our table as wanted; changed says that it was not. When nobody has changed anything in the
 // kernel's nftables since, it costs one question.
 func (s *packetState) ensure(want Packets) (changed bool, err error) {
-	conn, err := nftables.New()
+	conn, err := openNftables()
 	if err != nil {
-		return false, fmt.Errorf("open nftables: %w", err)
+		return false, err
 	}
 	if s.written != nil && reflect.DeepEqual(*s.written, want) {
 		now, err := generation()

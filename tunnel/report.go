@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/nftables"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
@@ -101,7 +100,7 @@ func (e *Engine) Report() Report {
 }
 
 func (e *Engine) refusedByFilter() []RefusedReport {
-	conn, err := nftables.New()
+	conn, err := openNftables()
 	if err != nil {
 		return nil
 	}

@@ -24,7 +24,7 @@ func configure(client *wgctrl.Client, want Device, sent map[wgtypes.Key]netip.Ad
 		return false, fmt.Errorf("read WireGuard device %s: %w", want.Link, err)
 	}
 	var c wgtypes.Config
-	if have.PrivateKey != want.Key {
+	if have.PrivateKey != clamped(want.Key) {
 		c.PrivateKey = &want.Key
 	}
 	if port := int(want.Port); have.ListenPort != port {
@@ -41,6 +41,13 @@ func configure(client *wgctrl.Client, want Device, sent map[wgtypes.Key]netip.Ad
 		sent[p.Key] = p.Endpoint
 	}
 	return true, nil
+}
+
+// clamped is how devices keep a private key (RFC 7748, section 5).
+func clamped(key wgtypes.Key) wgtypes.Key {
+	key[0] &= 248
+	key[31] = key[31]&127 | 64
+	return key
 }
 
 // peerChanges lists what is to be told to the device. Pure. Ranges move before their former peer goes.
