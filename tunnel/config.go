@@ -82,10 +82,15 @@ type DevicePeer struct {
 
 // Packets is what nftables does with packets. Every range and address is as its packet shows it where it is judged.
 type Packets struct {
+	// Resume lets TCP connections go on that connection tracking has just been made to forget: segments that do not
+	// begin one pass although this node does not know who began.
+	Resume bool
 	// Devices are the WireGuard links of this node, Underlay the VXLAN link or "".
 	Devices  []string
 	Underlay string
-	Own      []netip.Prefix // pods of this cluster
+	// Uplink is the link by which the node reaches others outside the VXLAN. Plan does not know it.
+	Uplink string
+	Own    []netip.Prefix // pods of this cluster
 	// Self are this node's own addresses and those of its slots: probes are for them.
 	Self  []netip.Addr
 	Peers []PacketPeer

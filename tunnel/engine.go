@@ -165,12 +165,15 @@ func (e *Engine) round() {
 		return
 	}
 	began := time.Now()
-	underlay, err := underlayMTU(*topo)
+	uplink, underlay, err := underlayLinkOf(*topo)
 	if err != nil {
 		e.finish(roundStatus{at: began, err: err}, Config{}, 0)
 		return
 	}
 	want := Plan(*topo, underlay)
+	if len(want.Packets.Peers) > 0 {
+		want.Packets.Uplink = uplink
+	}
 	have, repaired, err := e.applyAll(want)
 	err = errors.Join(err, e.renewPeers(want, renewals))
 	status := roundStatus{at: began, took: time.Since(began), err: err, have: have}
@@ -323,27 +326,27 @@ func selfAddrs(t Topology) []netip.Addr {
 	return nil
 }
 
-// underlayMTU is that of the link that has this node's address.
-func underlayMTU(t Topology) (int, error) {
+// underlayLinkOf is the link that has this node's address, and its MTU.
+func underlayLinkOf(t Topology) (name string, mtu int, err error) {
 	for _, self := range selfAddrs(t) {
 		addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 		if err != nil {
-			return 0, fmt.Errorf("list addresses: %w", err)
+			return "", 0, fmt.Errorf("list addresses: %w", err)
 		}
 		for _, a := range addrs {
 			if p, ok := prefixOf(a.IPNet); ok && p.Addr() == self {
 				link, err := netlink.LinkByIndex(a.LinkIndex)
 				if err != nil {
-					return 0, fmt.Errorf("read the link of %s: %w", self, err)
+					return "", 0, fmt.Errorf("read the link of %s: %w", self, err)
 				}
-				return link.Attrs().MTU, nil
+				return link.Attrs().Name, link.Attrs().MTU, nil
 			}
 		}
 	}
 	if len(t.Peers) == 0 {
-		return defaultMTU, nil
+		return "", defaultMTU, nil
 	}
-	return 0, fmt.Errorf("no link of this node has an address of Node %s: is the agent on the host network, and is it told the right node?", t.Self)
+	return "", 0, fmt.Errorf("no link of this node has an address of Node %s: is the agent on the host network, and is it told the right node?", t.Self)
 }
 
 // defaultMTU is Ethernet's, bytes.

@@ -11,6 +11,9 @@ import (
 // A rule is a list of expressions. Registers 1 to 4 hold 16 bytes each; register word0+i is the i-th word of register 1.
 const word0 = 8
 
+// metaOutKind is NFT_META_OIFKIND of linux/netfilter/nf_tables.h: the kind of the link by which a packet leaves.
+const metaOutKind expr.MetaKey = 27
+
 // family is how addresses of one family lie in a packet.
 type family struct {
 	name         string
@@ -106,16 +109,28 @@ func (f family) prefixNAT(kind expr.NATType) expr.Any {
 	return &expr.NAT{Type: kind, Family: uint32(f.proto), RegAddrMin: 1, RegAddrMax: f.second(), Prefix: true}
 }
 
-// clamp lowers the segment size of a TCP connection that begins to what the routes of both directions carry.
-func clamp() []expr.Any {
+// tcpSyn is the flag of segments that begin a connection (RFC 9293).
+const tcpSyn = 0x02
+
+// tcpFlag narrows a rule to TCP segments with the flag, or without.
+func tcpFlag(bit byte, set bool) []expr.Any {
+	op := expr.CmpOpEq
+	if set {
+		op = expr.CmpOpNeq
+	}
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x02}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{bit}, Xor: []byte{0}},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{0}},
+	}
+}
+
+// clamp lowers the segment size of a TCP connection that begins to what the routes of both directions carry.
+func clamp() []expr.Any {
+	return append(tcpFlag(tcpSyn, true),
 		&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
 		&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
-		&expr.Exthdr{SourceRegister: 1, Type: 2, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
-	}
+		&expr.Exthdr{SourceRegister: 1, Type: 2, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt})
 }
 
 // flowHash puts the slot of a flow into register 1: a hash over the low bits of both ends, which aliases leave as they

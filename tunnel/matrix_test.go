@@ -204,6 +204,34 @@ func TestDrift(t *testing.T) {
 	}
 }
 
+// TestMatrix_NodeRangesUnknown: pods of other nodes are reached by the way of the cluster's own network.
+func TestMatrix_NodeRangesUnknown(t *testing.T) {
+	w := newWorld(t, "10.1.0.0/16", "10.1.0.0/16")
+	w.join(aliased, 1)
+	for _, c := range w.clusters {
+		for i := range c.topo.Nodes {
+			c.topo.Nodes[i].PodCIDRs = nil
+		}
+		for j, n := range c.nodes {
+			n.set(c.at(j))
+		}
+	}
+	w.cell(w.clusters[0], w.clusters[1], aliased)
+	b := w.clusters[1]
+	for j, n := range b.nodes {
+		topo := b.at(j)
+		topo.Peers[0].Reachable = nil
+		n.set(topo)
+	}
+	a := w.clusters[0]
+	for j := range b.pods {
+		target := mapped(b.podAddr(j), b.podCIDR, aliased(b, a, b.podCIDR))
+		if got := a.pods[0].call(probeCall{"tcp", netip.AddrPortFrom(target, podPort), 10, true}); !strings.HasPrefix(got, "error") {
+			t.Errorf("pod %d is reached although it is not opened: %s", j, got)
+		}
+	}
+}
+
 // TestAPI: pods of a peer reach the API server wherever it listens, under the address that they see, and nothing beside it.
 func TestAPI(t *testing.T) {
 	w := newWorld(t, "10.1.0.0/16", "10.1.0.0/16")

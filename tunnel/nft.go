@@ -92,6 +92,7 @@ func (b *builder) sets() {
 			}
 		}
 		b.set(&nftables.Set{Name: "endpoints" + f.name, KeyType: f.keyType()}, unique(endpoints))
+		b.set(&nftables.Set{Name: "own" + f.name, KeyType: f.keyType(), Interval: true}, f.intervals(b.p.Own, nil))
 		b.set(&nftables.Set{Name: "self" + f.name, KeyType: f.keyType()}, f.reach(b.p.Self))
 		pair := nftables.MustConcatSetType(f.keyType(), f.keyType())
 		out, in := f.translations(b.p.Peers)
@@ -212,12 +213,40 @@ func (b *builder) anyPeer() *nftables.Chain {
 		b.rule(c, f.is(), b.forAPI(f), []expr.Any{f.destination(1), inSet("endpoints", f), accept()})
 		b.rule(c, f.is(), protocol(unix.IPPROTO_UDP), port(ProbePort), []expr.Any{f.destination(1), inSet("self", f), accept()})
 	}
-	for _, device := range b.p.Devices {
-		if b.p.Underlay != "" { // the node it is for judges
-			b.rule(c, fromLink(device), toLink(b.p.Underlay), []expr.Any{accept()})
-		}
+	if b.p.Underlay != "" {
+		b.otherNodes(c)
 	}
 	return c
+}
+
+// otherNodes accepts what is for pods of other nodes: the node of the pod judges. Where the ranges of nodes are not
+// known, or not those that its pods have, packets take the way of the cluster's own network.
+func (b *builder) otherNodes(c *nftables.Chain) {
+	for _, device := range b.p.Devices {
+		b.rule(c, fromLink(device), toLink(b.p.Underlay), []expr.Any{accept()})
+	}
+	b.set(&nftables.Set{Name: "network-kinds", KeyType: nftables.TypeIFName}, names(networkKinds()))
+	b.set(&nftables.Set{Name: "network-links", KeyType: nftables.TypeIFName}, names([]string{b.p.Uplink, "cilium_host"}))
+	for _, f := range families() {
+		own := []expr.Any{f.destination(1), inSet("own", f)}
+		for _, from := range append([]string{b.p.Underlay}, b.p.Devices...) {
+			b.rule(c, fromLink(from), f.is(), own, []expr.Any{&expr.Meta{Key: metaOutKind, Register: 1}, in("network-kinds"), accept()})
+			b.rule(c, fromLink(from), f.is(), own, []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, in("network-links"), accept()})
+		}
+	}
+}
+
+// networkKinds are the kinds of links by which networks of clusters reach other nodes, never a pod.
+func networkKinds() []string {
+	return []string{"vxlan", "geneve", "ipip", "sit", "ip6tnl", "gre", "wireguard"}
+}
+
+func names(links []string) []nftables.SetElement {
+	var out []nftables.SetElement
+	for _, name := range links {
+		out = append(out, nftables.SetElement{Key: linkName(name)})
+	}
+	return unique(out)
 }
 
 // filter sends packets from peers to their chains.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 )
@@ -15,11 +16,16 @@ type packetState struct {
 	written     *Packets // nil: nothing yet
 	fingerprint string   // of the table as written
 	generation  uint32
+	resume      time.Time // until when connections that were forgotten may go on
 
 	mu     sync.Mutex
 	before map[string]uint64 // guarded by mu; packets refused by tables of the past, by peer; "" for strangers
 	peers  []string          // guarded by mu; by number of the chain
 }
+
+// resumeFor is for how long a forgotten connection may be silent on our side and still go on: longer than senders wait
+// between two tries.
+const resumeFor = 30 * time.Second
 
 // ensure has our table as wanted; changed says that it was not. When nobody has changed anything in the
 // kernel's nftables since, it costs one question.
@@ -28,6 +34,11 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	forget := retranslated(s.written, want)
+	if len(forget) > 0 {
+		s.resume = time.Now().Add(resumeFor)
+	}
+	want.Resume = time.Now().Before(s.resume)
 	if s.written != nil && reflect.DeepEqual(*s.written, want) {
 		now, err := generation()
 		if err == nil && now == s.generation {
@@ -47,8 +58,8 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 			return false, nil // nothing there, nothing wanted
 		}
 	}
-	forget := retranslated(s.written, want)
 	s.bank(conn, want)
+	closing := s.written != nil && s.written.Resume && !want.Resume
 	if err := replaceTable(conn, want); err != nil {
 		return true, err
 	}
@@ -56,7 +67,7 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 		s.written = nil
 		return true, fmt.Errorf("write nftables table %s: %w", tableName, err)
 	}
-	return true, errors.Join(s.remember(conn, want), forgetConnections(forget))
+	return !closing, errors.Join(s.remember(conn, want), forgetConnections(forget))
 }
 
 func (s *packetState) remember(conn *nftables.Conn, want Packets) error {

@@ -245,24 +245,57 @@ func (p *planner) source(dst netip.Prefix) netip.Addr {
 }
 
 // backRoutes lead what came out of a tunnel to pods of other nodes: the cluster's own network may drop foreign sources.
+// Answers for a connection that a gateway translated before its agent died still go to the alias of a pod of its own:
+// they lead there too, where that is known.
 func (p *planner) backRoutes() {
 	if len(p.held) == 0 {
 		return
+	}
+	there := map[netip.Prefix]bool{}
+	back := func(dst netip.Prefix, n Node) {
+		if !there[dst] {
+			there[dst] = true
+			p.c.Routes = append(p.c.Routes, Route{
+				Table: tableBack, Dst: dst, Link: underlayLink, Via: nextHop(n, dst.Addr().Is6()), Metric: metricFirst,
+			})
+		}
 	}
 	for _, n := range p.t.Nodes {
 		if _, ok := p.outer(n); !ok || n.Name == p.t.Self {
 			continue
 		}
-		for _, dst := range n.PodCIDRs {
-			p.c.Routes = append(p.c.Routes, Route{Table: tableBack, Dst: dst, Link: underlayLink, Via: nextHop(n, dst.Addr().Is6()), Metric: metricFirst})
-		}
+		ranges := slices.Clone(n.PodCIDRs)
 		for _, a := range n.Addrs {
-			p.c.Routes = append(p.c.Routes, Route{
-				Table: tableBack, Dst: netip.PrefixFrom(a, a.BitLen()), Link: underlayLink, Via: nextHop(n, a.Is6()),
-				Metric: metricFirst,
-			})
+			ranges = append(ranges, netip.PrefixFrom(a, a.BitLen()))
+		}
+		for _, dst := range ranges {
+			back(dst, n)
+		}
+		for _, peer := range p.t.Peers {
+			for _, dst := range ranges {
+				if alias, ok := aliasOf(peer.Local, dst); ok && n.Gateway {
+					back(alias, n)
+				}
+			}
 		}
 	}
+}
+
+// aliasOf is the part of an alias that stands for a part of one of our ranges.
+func aliasOf(local []Mapping, part netip.Prefix) (netip.Prefix, bool) {
+	for _, m := range local {
+		if m.Real == m.As || !m.Real.Contains(part.Addr()) || m.Real.Bits() > part.Bits() {
+			continue
+		}
+		bytes, as := part.Addr().AsSlice(), m.As.Addr().AsSlice()
+		for bit := range m.As.Bits() {
+			mask := byte(0x80 >> (bit % 8))
+			bytes[bit/8] = bytes[bit/8]&^mask | as[bit/8]&mask
+		}
+		a, ok := netip.AddrFromSlice(bytes)
+		return netip.PrefixFrom(a, part.Bits()), ok
+	}
+	return netip.Prefix{}, false
 }
 
 func (p *planner) rules() {

@@ -5,7 +5,7 @@ import "time"
 const (
 	pingEvery = 120 * time.Millisecond // more than the timeout of a ping
 	askAfter  = 2                      // misses, before others are asked
-	lostAfter = 5                      // misses
+	lostAfter = 4                      // misses
 	sparedFor = 500 * time.Millisecond
 	latePing  = 2 * probeTimeout // the ping did not wait for an answer but for this process to run
 	asked     = 3                // members

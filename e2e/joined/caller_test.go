@@ -1,0 +1,266 @@
+package joined
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+)
+
+// The test binary runs itself again in the network namespaces of pods.
+const roleVariable = "SPILLWAY_JOINED_ROLE"
+
+// call is what a pod is to try.
+type call struct {
+	Proto string // tcp, udp, icmp, or stream: gaps of a long-lived TCP connection
+	To    netip.AddrPort
+	Size  int
+	For   time.Duration // of a stream
+}
+
+// answered is what came of it.
+type answered struct {
+	Source string // as the server saw it; "echo" for icmp
+	Error  string
+	Gap    time.Duration // the longest of a stream
+	Bytes  int
+}
+
+// caller is a process in the network namespace of a pod: it serves on port 7000 and makes calls.
+type caller struct {
+	pod  string
+	addr netip.Addr
+	node string
+	in   io.WriteCloser
+	out  *bufio.Reader
+}
+
+const podPort = 7000
+
+func podMain() int {
+	l, err := net.Listen("tcp4", fmt.Sprintf(":%d", podPort))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	go serveTCP(l)
+	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: podPort})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	go serveUDP(u)
+	fmt.Println("ready")
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var c call
+		if in.Decode(&c) != nil {
+			return 0
+		}
+		_ = out.Encode(c.do())
+	}
+}
+
+// serveTCP answers the source it saw and echoes; one who sends "stream" gets a message every 10 ms.
+func serveTCP(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			fmt.Fprintln(c, c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap())
+			first := make([]byte, 6)
+			if _, err := io.ReadFull(c, first); err != nil {
+				return
+			}
+			if string(first) != "stream" {
+				_, _ = c.Write(first)
+				_, _ = io.Copy(c, c)
+				return
+			}
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for range tick.C {
+				if _, err := c.Write(make([]byte, 100)); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+func serveUDP(u *net.UDPConn) {
+	buf := make([]byte, 65536)
+	for {
+		n, from, err := u.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		_, _ = u.WriteToUDPAddrPort(fmt.Appendf(nil, "%s\n%s", from.Addr().Unmap(), buf[:n]), from)
+	}
+}
+
+func (c call) do() answered {
+	switch c.Proto {
+	case "icmp":
+		return c.ping()
+	case "https":
+		return c.https()
+	case "stream":
+		return c.stream()
+	}
+	conn, err := net.DialTimeout(c.Proto, c.To.String(), 2*time.Second)
+	if err != nil {
+		return answered{Error: err.Error()}
+	}
+	defer conn.Close()
+	for range 5 { // of UDP: the first large ones may be lost to path MTU discovery
+		_ = conn.SetDeadline(time.Now().Add(700 * time.Millisecond))
+		if _, err = conn.Write([]byte(strings.Repeat("x", c.Size))); err != nil {
+			continue
+		}
+		reader := bufio.NewReaderSize(conn, 65536)
+		var source string
+		if source, err = reader.ReadString('\n'); err == nil {
+			if _, err = io.ReadFull(reader, make([]byte, c.Size)); err == nil {
+				return answered{Source: strings.TrimSpace(source)}
+			}
+		}
+		if c.Proto == "tcp" {
+			break
+		}
+	}
+	return answered{Error: err.Error()}
+}
+
+func (c call) stream() answered {
+	conn, err := net.DialTimeout("tcp", c.To.String(), 2*time.Second)
+	if err != nil {
+		return answered{Error: err.Error()}
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("stream")); err != nil {
+		return answered{Error: err.Error()}
+	}
+	var a answered
+	buf := make([]byte, 65536)
+	began := time.Now()
+	for last := began; time.Since(began) < c.For; {
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		n, err := conn.Read(buf)
+		if err != nil {
+			a.Error = err.Error()
+			return a
+		}
+		now := time.Now()
+		a.Gap, a.Bytes, last = max(a.Gap, now.Sub(last)), a.Bytes+n, now
+	}
+	return a
+}
+
+func (c call) ping() answered {
+	conn, err := icmp.ListenPacket("ip4:icmp", "")
+	if err != nil {
+		return answered{Error: err.Error()}
+	}
+	defer conn.Close()
+	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: os.Getpid() & 0xffff, Data: make([]byte, c.Size)}}
+	data, err := m.Marshal(nil)
+	if err != nil {
+		return answered{Error: err.Error()}
+	}
+	for range 3 {
+		if _, err = conn.WriteTo(data, &net.IPAddr{IP: c.To.Addr().AsSlice()}); err != nil {
+			continue
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		for buf := make([]byte, 65536); ; {
+			var n int
+			var from net.Addr
+			if n, from, err = conn.ReadFrom(buf); err != nil {
+				break
+			}
+			if got, _ := icmp.ParseMessage(1, buf[:n]); got != nil && got.Type == ipv4.ICMPTypeEchoReply && from.String() == c.To.Addr().String() {
+				return answered{Source: "echo"}
+			}
+		}
+	}
+	return answered{Error: err.Error()}
+}
+
+// enter starts a caller in the network namespace of a pod's process.
+func enter(t *testing.T, pod, node string, addr netip.Addr) *caller {
+	t.Helper()
+	pid := 0
+	eventually(t, soon, "the process of pod "+pod+" runs", func(context.Context) error {
+		for p, command := range commands() {
+			environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p))
+			if strings.Contains(string(environ), "HOSTNAME="+pod+"\x00") && strings.Contains(string(command), "\x00serve\x00") {
+				pid = p
+				return nil
+			}
+		}
+		return errors.New("no such process")
+	})
+	cmd := exec.CommandContext(t.Context(), "nsenter", "-t", strconv.Itoa(pid), "--net", os.Args[0])
+	cmd.Env = append(os.Environ(), roleVariable+"=pod")
+	cmd.Stderr = os.Stderr
+	c := &caller{pod: pod, addr: addr, node: node}
+	var err error
+	if c.in, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.out = bufio.NewReader(out)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.in.Close()
+		_ = cmd.Wait()
+	})
+	if line, err := c.out.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("caller in pod %s: %q %v", pod, line, err)
+	}
+	return c
+}
+
+func (c *caller) begin(what call) error { return json.NewEncoder(c.in).Encode(what) }
+
+func (c *caller) result() (answered, error) {
+	var a answered
+	line, err := c.out.ReadString('\n')
+	if err != nil {
+		return a, fmt.Errorf("caller in pod %s: %w", c.pod, err)
+	}
+	return a, json.Unmarshal([]byte(line), &a)
+}
+
+func (c *caller) call(what call) answered {
+	if err := c.begin(what); err != nil {
+		return answered{Error: err.Error()}
+	}
+	a, err := c.result()
+	if err != nil {
+		return answered{Error: errors.Join(err, errors.New(a.Error)).Error()}
+	}
+	return a
+}
