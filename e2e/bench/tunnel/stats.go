@@ -1,0 +1,61 @@
+package main
+
+import (
+	"math"
+	"slices"
+)
+
+// spread sums up several measurements of one thing. The zero value has none.
+type spread struct {
+	min, median, max float64
+	n                int
+}
+
+func spreadOf(values []float64) spread {
+	if len(values) == 0 {
+		return spread{}
+	}
+	return spread{slices.Min(values), median(values), slices.Max(values), len(values)}
+}
+
+// median of at least one value; of an even number the mean of the two in the middle.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// byRound picks one figure of a way, by round.
+func (r *result) byRound(way string, figure func(sample) float64) map[int]float64 {
+	values := map[int]float64{}
+	for _, s := range r.Samples {
+		if s.Way == way {
+			values[s.Round] = figure(s)
+		}
+	}
+	return values
+}
+
+// spreadOver the rounds.
+func (r *result) spreadOver(way string, figure func(sample) float64) spread {
+	var values []float64
+	for _, v := range r.byRound(way, figure) {
+		values = append(values, v)
+	}
+	return spreadOf(values)
+}
+
+// ratio is the median of the ratios of each round: what disturbs a round disturbs both. NaN when no round has both.
+func (r *result) ratio(over, under string, figure func(sample) float64) float64 {
+	below := r.byRound(under, figure)
+	var ratios []float64
+	for round, a := range r.byRound(over, figure) {
+		if b := below[round]; b > 0 {
+			ratios = append(ratios, a/b)
+		}
+	}
+	if len(ratios) == 0 {
+		return math.NaN()
+	}
+	return median(ratios)
+}
