@@ -163,6 +163,11 @@ func (c *cluster) nodeAddr(i int) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("192.168.%d.%d", 10+c.number, 10+i))
 }
 
+// nodeAddr6 is known to the cluster's own network only.
+func (c *cluster) nodeAddr6(i int) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("fd99:%x::%x", c.number, 10+i))
+}
+
 func (c *cluster) podAddr(i int) netip.Addr {
 	b := c.podCIDR.Addr().As4()
 	return netip.AddrFrom4([4]byte{b[0], b[1], byte(i), 9})
@@ -201,6 +206,7 @@ func newWorld(t *testing.T, podCIDRs ...string) *world {
 		for j, n := range c.nodes {
 			other := 1 - j
 			n.route(fmt.Sprintf("%s/24", masked(c.podAddr(other), 24)), c.nodeAddr(other).String(), "eth0")
+			n.route(fmt.Sprintf("%s/64", masked(c.podAddr6(other), 64)), c.nodeAddr6(other).String(), "eth0")
 		}
 	}
 	w.wan.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
@@ -219,6 +225,7 @@ func (w *world) addNode(c *cluster, bridge string, j int) {
 		w.t.Fatal(err)
 	}
 	n.addr("eth0", c.nodeAddr(j).String()+"/24")
+	n.addr("eth0", c.nodeAddr6(j).String()+"/64")
 	n.route("0.0.0.0/0", fmt.Sprintf("192.168.%d.1", 10+c.number), "eth0")
 	n.command("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	// What CNIs do to packets that leave the cluster, and what must not happen to ours.
