@@ -35,7 +35,7 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 		return false, err
 	}
 	forget := retranslated(s.written, want)
-	if len(forget) > 0 {
+	if !forget.empty() {
 		s.resume = time.Now().Add(resumeFor)
 	}
 	want.Resume = time.Now().Before(s.resume)
