@@ -281,25 +281,23 @@ func (b *builder) filter() {
 	}
 }
 
-// translate changes addresses, each side its own, before the cluster's own translations.
+// translate changes addresses, each node those of its own pods, before the cluster's own translations.
 func (b *builder) translate() {
 	in := b.chain("translate-in", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, -105)
 	out := b.chain("translate-out", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 95)
 	for _, f := range families() {
 		for _, device := range b.p.Devices {
 			b.apiRules(in, f, device)
-			b.rule(in, fromLink(device), f.is(), []expr.Any{
-				f.source(1), f.destination(f.second()),
-				&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: "in" + f.name}, f.prefixNAT(expr.NATTypeDestNAT),
-			})
 		}
+		b.rule(in, f.is(), []expr.Any{
+			f.source(1), f.destination(f.second()),
+			&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: "in" + f.name}, f.prefixNAT(expr.NATTypeDestNAT),
+		})
 		b.rule(out, f.is(), b.forAPI(f), []expr.Any{f.source(1), inSet("remote", f), f.destination(1), inSet("endpoints", f), &expr.Masq{}})
-		for _, device := range b.p.Devices {
-			b.rule(out, toLink(device), f.is(), []expr.Any{
-				f.destination(1), f.source(f.second()),
-				&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: "out" + f.name}, f.prefixNAT(expr.NATTypeSourceNAT),
-			})
-		}
+		b.rule(out, f.is(), []expr.Any{
+			f.destination(1), f.source(f.second()),
+			&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: "out" + f.name}, f.prefixNAT(expr.NATTypeSourceNAT),
+		})
 		// Translated to itself: a later rule of the cluster's own network would put the node's address there.
 		keep := []expr.Any{f.source(1), &expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(f.proto), RegAddrMin: 1}}
 		b.rule(out, f.is(), []expr.Any{f.source(1), inSet("remote", f)}, keep)

@@ -244,9 +244,8 @@ func (p *planner) source(dst netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-// backRoutes lead what came out of a tunnel to pods of other nodes: the cluster's own network may drop foreign sources.
-// Answers for a connection that a gateway translated before its agent died still go to the alias of a pod of its own:
-// they lead there too, where that is known.
+// backRoutes lead what came out of a tunnel to pods of other nodes, under the names that peers have for them: the
+// cluster's own network may drop foreign sources.
 func (p *planner) backRoutes() {
 	if len(p.held) == 0 {
 		return
@@ -264,16 +263,10 @@ func (p *planner) backRoutes() {
 		if _, ok := p.outer(n); !ok || n.Name == p.t.Self {
 			continue
 		}
-		ranges := slices.Clone(n.PodCIDRs)
-		for _, a := range n.Addrs {
-			ranges = append(ranges, netip.PrefixFrom(a, a.BitLen()))
-		}
-		for _, dst := range ranges {
+		for _, dst := range p.parts(n) {
 			back(dst, n)
-		}
-		for _, peer := range p.t.Peers {
-			for _, dst := range ranges {
-				if alias, ok := aliasOf(peer.Local, dst); ok && n.Gateway {
+			for _, peer := range p.t.Peers {
+				if alias, ok := aliasOf(peer.Local, dst); ok {
 					back(alias, n)
 				}
 			}
@@ -338,13 +331,39 @@ func (p *planner) packets() {
 				pp.API = m.As.Addr()
 				continue
 			}
-			if m.Real != m.As && len(p.held) > 0 {
-				pp.Translate = append(pp.Translate, m)
-			}
+			pp.Translate = append(pp.Translate, p.translate(m)...)
 		}
 		out.Peers = append(out.Peers, pp)
 	}
 	p.c.Packets = out
+}
+
+// translate is this node's part of an alias: it translates its own pods and addresses, so that both directions of a
+// connection meet the same connection tracking whatever gateway they pass. Where it is not known which pods are whose,
+// gateways translate for all.
+func (p *planner) translate(m Mapping) []Mapping {
+	if m.Real == m.As {
+		return nil
+	}
+	if len(p.self.PodCIDRs) == 0 && len(p.held) > 0 {
+		return []Mapping{m}
+	}
+	var out []Mapping
+	for _, part := range p.parts(p.self) {
+		if alias, ok := aliasOf([]Mapping{m}, part); ok {
+			out = append(out, Mapping{Real: part, As: alias})
+		}
+	}
+	return out
+}
+
+// parts are the ranges of a node's pods and its own addresses.
+func (p *planner) parts(n Node) []netip.Prefix {
+	out := slices.Clone(n.PodCIDRs)
+	for _, a := range n.Addrs {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
 }
 
 // nextHop is how routes name another node on the VXLAN link: its own address where it has one of the family.
