@@ -12,9 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 )
 
@@ -88,13 +90,16 @@ func (a *nodeAgent) pid() int {
 	return 0
 }
 
-// kill ends the agent at once.
-func (a *nodeAgent) kill() error {
+// kill ends the agent at once, and returns when it is gone.
+func (a *nodeAgent) kill(ctx context.Context) error {
 	pid := a.pid()
 	if pid == 0 {
 		return fmt.Errorf("no agent runs on %s", a.node)
 	}
-	return syscall.Kill(pid, syscall.SIGKILL)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	return wait.PollUntilContextTimeout(ctx, 5*time.Millisecond, soon, true, func(context.Context) (bool, error) { return a.pid() == 0, nil })
 }
 
 // commands are the command lines of all processes of the machine.

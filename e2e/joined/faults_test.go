@@ -108,7 +108,7 @@ func TestFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.agents[holder].kill(); err != nil {
+		if err := w.agents[holder].kill(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for _, h := range home {
@@ -190,7 +190,7 @@ func TestAPIServersDown(t *testing.T) {
 		}
 	}
 	for _, node := range append(w.sides[east].nodes, w.sides[west].nodes...) {
-		if err := w.agents[node].kill(); err != nil {
+		if err := w.agents[node].kill(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.agents[node].start(t.Context()); err != nil {

@@ -80,6 +80,11 @@ func theWorld(t *testing.T) *world {
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(shared.world.explain())
+		}
+	})
 	return shared.world
 }
 
@@ -150,6 +155,17 @@ func (w *world) addSide(ctx context.Context, c *lab.Cluster) error {
 		}
 	}
 	return nil
+}
+
+// explain says what agents see.
+func (w *world) explain() string {
+	text := w.agentLogs()
+	for node := range w.agents {
+		r, err := w.report(context.Background(), node)
+		text += fmt.Sprintf("%s: %v offline %v slots %v of %v, members %v, reachable %d, problems %v, last error %q, missing %v, paths %+v, samples %+v\n",
+			node, err, r.Offline, r.Slots, r.Holders, r.Members, r.Tunnel.Reachable, r.Problems, r.Tunnel.LastError, r.Tunnel.Missing, r.Paths, r.Samples)
+	}
+	return text
 }
 
 // agentLogs are the last words of all agents.

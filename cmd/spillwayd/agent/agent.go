@@ -206,6 +206,7 @@ func (a *Agent) look() (view.Snapshot, bool) {
 		a.setOffline(false)
 		return s, true
 	}
+	a.stale.Store(true) // not everything was read yet; the next pass looks again
 	if a.saved.Nodes == nil {
 		s, ok, err := load(a.cfg.StateFile)
 		a.note("state file", err)
