@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.zx2c4.com/wireguard/wgctrl"
@@ -249,6 +250,9 @@ func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
 		}
 		changed, err := configure(e.wg, d, e.sent[d.Link])
 		note("wireguard peers of "+d.Link, changed, err)
+		if opened := e.opened[d.Link]; opened != nil {
+			note("", false, opened.CountArrivals(d.Port))
+		}
 	}
 	for _, c := range changes[added:] {
 		note(c.String(), true, apply(c))
@@ -370,8 +374,13 @@ func Clean(context.Context) error {
 	if err := replaceTable(conn, Packets{}); err != nil {
 		return err
 	}
+	for slot := range MaxSlots { // of kernel devices that a process left
+		table := &nftables.Table{Name: device.CountingTable(DeviceName(slot)), Family: nftables.TableFamilyINet}
+		conn.AddTable(table) // so that there is one to delete
+		conn.DelTable(table)
+	}
 	if err := conn.Flush(); err != nil {
-		all = append(all, fmt.Errorf("remove nftables table %s: %w", tableName, err))
+		all = append(all, fmt.Errorf("remove nftables tables %s: %w", tableName, err))
 	}
 	return errors.Join(append(all, settings(Config{}))...)
 }

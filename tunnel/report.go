@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -110,6 +111,28 @@ func (e *Engine) refusedByFilter() []RefusedReport {
 	}
 	slices.SortFunc(out, func(a, b RefusedReport) int { return cmp.Compare(a.Peer, b.Peer) })
 	return out
+}
+
+// PathMTU is the largest packet inside the tunnel that the path to a peer takes in one piece, bytes, as far as the kernel
+// knows; 0: it does not, or this node does not hold the slot. Larger packets pass in pieces, slowly, so that probes do
+// not show it.
+func (e *Engine) PathMTU(peer string, slot int) int {
+	e.mu.Lock()
+	d := e.devices[DeviceName(slot)]
+	e.mu.Unlock()
+	if d == nil {
+		return 0
+	}
+	for _, p := range e.Peers() {
+		if to, err := netip.ParseAddrPort(p.Endpoint); err == nil && p.Peer == peer && p.Slot == slot {
+			mtu, err := d.PathMTU(to)
+			if err != nil {
+				return 0 // no way there: the probes say it
+			}
+			return mtu
+		}
+	}
+	return 0
 }
 
 // Peers says what the WireGuard devices say of their peers, at most half a second old.

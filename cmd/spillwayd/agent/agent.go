@@ -66,6 +66,7 @@ type Agent struct {
 	stopPool    func()                  // belongs to Run's goroutine
 	poolKey     []byte                  // belongs to Run's goroutine; what pool was started with
 	poolGateway bool                    // likewise
+	pathMTUs    map[probe.Key]pathMTU   // belongs to Run's goroutine
 	transports  map[endpoint.Key]string // belongs to Run's goroutine; of the last pass
 	saved       view.Snapshot           // belongs to Run's goroutine
 	renewed     map[probe.Key]time.Time // belongs to Run's goroutine
@@ -76,7 +77,7 @@ const settle = 5 * time.Millisecond
 
 // New returns an Agent that does nothing before Run.
 func New(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1), taken: make(chan struct{}, 1), problems: map[string]error{}, renewed: map[probe.Key]time.Time{}}
+	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1), taken: make(chan struct{}, 1), problems: map[string]error{}, renewed: map[probe.Key]time.Time{}, pathMTUs: map[probe.Key]pathMTU{}}
 	var err error
 	if a.view, err = view.New(view.Config{REST: cfg.REST, Client: cfg.Client, Node: cfg.Node, Changed: a.viewChanged}); err != nil {
 		return nil, err
@@ -183,7 +184,7 @@ func (a *Agent) pass(ctx context.Context) {
 		ways[endpoint.Key{Peer: p.peer.Name, Slot: p.slot}] = candidates(p)
 	}
 	a.chooser.Set(ways)
-	a.prober.Set(targets(s, f, a.engine.MTU()))
+	a.prober.Set(targets(s, f, a.maxMTU))
 	a.prober.Answer(sources(s))
 	a.engine.Set(topology(s, f))
 	a.note("relay", a.relays.set(ctx, f.held()))
@@ -256,6 +257,28 @@ func (a *Agent) mtu(peer view.Peer) int {
 	}
 	return least
 }
+
+// maxMTU is the largest packet that a tunnel may carry: what the device takes and the path carries in one piece.
+func (a *Agent) maxMTU(key probe.Key) int {
+	known := a.pathMTUs[key]
+	if time.Since(known.at) > pathMTUEvery {
+		known = pathMTU{a.engine.PathMTU(key.Peer, key.Slot), time.Now()}
+		a.pathMTUs[key] = known
+	}
+	if most := a.engine.MTU(); known.mtu == 0 || known.mtu > most {
+		return most
+	}
+	return known.mtu
+}
+
+// pathMTU is what the kernel knew of a path.
+type pathMTU struct {
+	mtu int
+	at  time.Time
+}
+
+// pathMTUEvery is how often the kernel is asked.
+const pathMTUEvery = 3 * time.Second
 
 func (f facts) held() []int {
 	var out []int

@@ -98,7 +98,7 @@ func (a *Agent) Report() Report {
 	for _, p := range paths(s, f) {
 		r.Paths = append(r.Paths, a.pathReport(p, counts))
 	}
-	for _, t := range targets(s, f, 0) {
+	for _, t := range targets(s, f, func(probe.Key) int { return 0 }) {
 		if state, ok := a.prober.State(t.Key); ok && t.Slot < 0 {
 			r.Samples = append(r.Samples, measured(t.Key, t.Remote, state))
 		}

@@ -109,13 +109,14 @@ func begins(self string, p view.Peer, slot int) bool {
 
 // targets are the probes of this node: one per tunnel it keeps, and a node of each peer as a sample of everything
 // between nodes.
-func targets(s view.Snapshot, f facts, maxMTU int) []probe.Target {
+func targets(s view.Snapshot, f facts, maxMTU func(probe.Key) int) []probe.Target {
 	var out []probe.Target
 	for _, p := range paths(s, f) {
+		key := probe.Key{Peer: p.peer.Name, Slot: p.slot}
 		out = append(out, probe.Target{
-			Key:   probe.Key{Peer: p.peer.Name, Slot: p.slot},
+			Key:   key,
 			Local: tunnel.SlotAddr(s.ClusterID, p.slot), Remote: tunnel.SlotAddr(p.peer.ClusterID, p.slot),
-			Initiate: begins(s.ClusterID, p.peer, p.slot), MaxMTU: maxMTU,
+			Initiate: begins(s.ClusterID, p.peer, p.slot), MaxMTU: maxMTU(key),
 		})
 	}
 	for _, p := range s.Peers {

@@ -63,7 +63,7 @@ func TestTargets(t *testing.T) {
 			SampleNodes: addrs("203.0.113.1", "203.0.113.2"),
 		}},
 	}
-	got := targets(s, facts{self: "two", holders: []string{"one", "two"}}, 1420)
+	got := targets(s, facts{self: "two", holders: []string{"one", "two"}}, func(probe.Key) int { return 1420 })
 	want := []probe.Target{
 		{Key: probe.Key{Peer: "b", Slot: 1}, Local: tunnel.SlotAddr("id-a", 1), Remote: tunnel.SlotAddr("id-b", 1), Initiate: true, MaxMTU: 1420},
 		{Key: probe.Key{Peer: "b", Slot: -1}, Local: netip.MustParseAddr("192.0.2.2"), Remote: netip.MustParseAddr("100.64.1.2"), Initiate: true},
