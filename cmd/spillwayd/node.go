@@ -54,7 +54,7 @@ func nodeCommand() *cobra.Command {
 	f.StringVar(&o.address, "node-address", "", "address at which other nodes reach this one (default: the Node's first internal address)")
 	f.StringVar(&o.stateFile, "state-file", "/var/lib/spillway/node.json", "keeps what is known for a start while the API server is away; readable by root only")
 	f.Uint16Var(&o.port, "port", 51820, "UDP port of gateway slot 0, and TCP port of the same over TLS; slot 1 has the next, and so on; alike on all nodes")
-	f.Uint16Var(&o.gossipPort, "gossip-port", 51879, "UDP and TCP port of the membership among this cluster's agents; alike on all nodes")
+	f.Uint16Var(&o.gossipPort, "gossip-port", 7947, "UDP and TCP port of the membership among this cluster's agents; alike on all nodes")
 	f.Uint16Var(&o.httpPort, "http-port", 9640, "TCP port of /metrics and /report; spillway doctor reads 9640")
 	f.BoolVar(&o.userspace, "userspace", false, "use WireGuard inside this process even where the kernel has it")
 	f.StringVar(&o.debugAddress, "debug-address", "", "serve profiles (/debug/pprof) on this address, for example 127.0.0.1:6060 (default: off)")
