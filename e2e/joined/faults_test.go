@@ -243,22 +243,5 @@ func TestOverTLS(t *testing.T) {
 	if !strings.Contains(ways, "TLS") {
 		t.Errorf("no path says TLS:%s", ways)
 	}
-	w.heal(t)
-	back := eventually(t, time.Minute, "UDP again", func(ctx context.Context) error {
-		for _, c := range []string{east, west} {
-			for _, node := range w.sides[c].nodes {
-				r, err := w.report(ctx, node)
-				if err != nil {
-					return err
-				}
-				for _, p := range r.Paths {
-					if p.Transport == "TLS" {
-						return fmt.Errorf("%s still uses TLS to %s", node, p.Peer)
-					}
-				}
-			}
-		}
-		return w.sides[east].is(true, west)(ctx)
-	})
-	t.Logf("UDP blocked: up over TLS after %s (paths%s); UDP again %s after it passed", round(took), ways, round(back))
+	t.Logf("UDP blocked: up over TLS after %s (paths%s); UDP is tried again every 5 minutes", round(took), ways)
 }
