@@ -92,6 +92,10 @@ bench: bin/lab ## Measure Spillway against plain Kubernetes; prints a table and 
 	bin/lab build
 	go run ./e2e/bench $(ARGS)
 
+.PHONY: bench-tunnel
+bench-tunnel: ## Measure the tunnel against bare wireguard-go (root); prints a table and writes JSON
+	go run ./e2e/bench/tunnel $(ARGS)
+
 .PHONY: vet
 vet: ## Run go vet
 	go vet ./...

@@ -119,18 +119,6 @@ func commands() map[int][]byte {
 	return out
 }
 
-// router runs a program in the wide-area network.
-func (w *world) router(ctx context.Context, args ...string) error {
-	cmd, err := w.lab.RealNodes().RouterCommand(ctx, args...)
-	if err != nil {
-		return err
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%v: %w: %s", args, err, out)
-	}
-	return nil
-}
-
 // fault puts rules into the forward chain of the wide-area network; the rules of the last fault go.
 func (w *world) fault(ctx context.Context, rules ...string) error {
 	text := "add table inet fault\ndelete table inet fault\nadd table inet fault\n" +
