@@ -120,7 +120,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	run("view", func(ctx context.Context) error { a.view.Run(ctx); return nil })
 	run("engine", a.engine.Run)
-	run("probes", a.prober.Run)
+	run("probes", func(ctx context.Context) error { a.again(ctx, "probes", a.prober.Run); return nil })
 	run("endpoints", func(ctx context.Context) error { a.chooser.Run(ctx); return nil })
 	run("entrances", func(ctx context.Context) error { a.entrances(ctx); return nil })
 	run("publisher", func(ctx context.Context) error { a.pub.run(ctx); return nil })
@@ -135,6 +135,24 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// again runs f until ctx ends, and again a second after it failed: an agent that is being replaced may still have its
+// ports.
+func (a *Agent) again(ctx context.Context, part string, f func(context.Context) error) {
+	for {
+		err := f(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		a.note(part, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+			a.note(part, nil)
+		}
+	}
 }
 
 // passes makes one pass per collected change, and one a second: a peer that does not answer is dialled anew.
