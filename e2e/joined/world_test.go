@@ -43,8 +43,11 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(roleVariable) == "pod" {
+	switch os.Getenv(roleVariable) {
+	case "pod":
 		os.Exit(podMain())
+	case "forget":
+		os.Exit(forgetMain())
 	}
 	code := m.Run()
 	if shared.world != nil {
