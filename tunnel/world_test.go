@@ -183,6 +183,11 @@ func newWorld(t *testing.T, podCIDRs ...string) *world {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces")
 	}
+	for _, program := range []string{"ip", "nft", "sysctl", "nsenter", "bridge"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs " + program + ": it sets up the network and breaks it")
+		}
+	}
 	w := &world{t: t, wan: start(t, "node")}
 	for i, cidr := range podCIDRs {
 		c := &cluster{number: i, id: fmt.Sprintf("id-%d", i), podCIDR: netip.MustParsePrefix(cidr)}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/spillway-dev/spillway/e2e/lab"
+	"github.com/spillway-dev/spillway/e2e/lab/realnode"
 	"github.com/spillway-dev/spillway/internal/address"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 	peeringclient "github.com/spillway-dev/spillway/peering/v1alpha1/client"
@@ -78,6 +79,12 @@ func theWorld(t *testing.T) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: real nodes")
+	}
+	if missing := realnode.Preflight(); len(missing) > 0 {
+		t.Skip("real nodes cannot run here: " + strings.Join(missing, "; "))
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("needs curl: it reads the agents' reports")
 	}
 	shared.Do(func() { shared.world, shared.err = newWorld(context.Background()) })
 	if shared.err != nil {

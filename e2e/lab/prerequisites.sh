@@ -6,6 +6,8 @@ set -euo pipefail
 needed=(
 	ip:iproute2        # network namespaces, bridges and routes between nodes
 	nft:nftables       # kube-proxy and the portmap plug-in write nftables rules
+	curl:curl          # the scenarios of the tunnel read what agents report
+	sysctl:procps      # the tests of the tunnel set up networks
 	nsenter:util-linux # programs enter the namespaces of a node
 	mount:mount        # each node has its own mounts
 )
