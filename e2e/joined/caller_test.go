@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,10 +27,10 @@ const roleVariable = "SPILLWAY_JOINED_ROLE"
 
 // call is what a pod is to try.
 type call struct {
-	Proto string // tcp, udp, icmp, or stream: gaps of a long-lived TCP connection
+	Proto string // tcp, udp, icmp, stream: gaps of a long-lived TCP connection, flood: bytes of Size TCP connections at once
 	To    netip.AddrPort
 	Size  int
-	For   time.Duration // of a stream
+	For   time.Duration // of a stream or flood
 }
 
 // answered is what came of it.
@@ -44,6 +46,7 @@ type caller struct {
 	pod  string
 	addr netip.Addr
 	node string
+	pid  int // of the pod's own process, as the machine sees it
 	in   io.WriteCloser
 	out  *bufio.Reader
 }
@@ -74,7 +77,8 @@ func podMain() int {
 	}
 }
 
-// serveTCP answers the source it saw and echoes; one who sends "stream" gets a message every 10 ms.
+// serveTCP answers the source it saw and echoes; one who sends "stream" gets a message every 10 ms, one who sends "flood!"
+// as much as passes.
 func serveTCP(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -88,17 +92,22 @@ func serveTCP(l net.Listener) {
 			if _, err := io.ReadFull(c, first); err != nil {
 				return
 			}
-			if string(first) != "stream" {
+			switch string(first) {
+			case "flood!":
+				for data := make([]byte, 65536); err == nil; {
+					_, err = c.Write(data)
+				}
+			case "stream":
+				tick := time.NewTicker(10 * time.Millisecond)
+				defer tick.Stop()
+				for range tick.C {
+					if _, err := c.Write(make([]byte, 100)); err != nil {
+						return
+					}
+				}
+			default:
 				_, _ = c.Write(first)
 				_, _ = io.Copy(c, c)
-				return
-			}
-			tick := time.NewTicker(10 * time.Millisecond)
-			defer tick.Stop()
-			for range tick.C {
-				if _, err := c.Write(make([]byte, 100)); err != nil {
-					return
-				}
 			}
 		}()
 	}
@@ -123,6 +132,8 @@ func (c call) do() answered {
 		return c.https()
 	case "stream":
 		return c.stream()
+	case "flood":
+		return c.flood()
 	}
 	conn, err := net.DialTimeout(c.Proto, c.To.String(), 2*time.Second)
 	if err != nil {
@@ -173,6 +184,41 @@ func (c call) stream() answered {
 	return a
 }
 
+// flood counts what arrives over all connections between one second after their begin and For later.
+func (c call) flood() answered {
+	var bytes atomic.Int64
+	var wg sync.WaitGroup
+	failed := make(chan error, c.Size)
+	begin := time.Now().Add(time.Second)
+	for range c.Size {
+		wg.Go(func() {
+			conn, err := net.DialTimeout("tcp", c.To.String(), 2*time.Second)
+			if err != nil {
+				failed <- err
+				return
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(begin.Add(c.For))
+			_, err = conn.Write([]byte("flood!"))
+			for buf := make([]byte, 65536); err == nil; {
+				var n int
+				if n, err = conn.Read(buf); time.Now().After(begin) {
+					bytes.Add(int64(n))
+				}
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				failed <- err
+			}
+		})
+	}
+	wg.Wait()
+	a := answered{Bytes: int(bytes.Load())}
+	if len(failed) > 0 {
+		a.Error = (<-failed).Error()
+	}
+	return a
+}
+
 func (c call) ping() answered {
 	conn, err := icmp.ListenPacket("ip4:icmp", "")
 	if err != nil {
@@ -208,19 +254,15 @@ func enter(t *testing.T, pod, node string, addr netip.Addr) *caller {
 	t.Helper()
 	pid := 0
 	eventually(t, soon, "the process of pod "+pod+" runs", func(context.Context) error {
-		for p, command := range commands() {
-			environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p))
-			if strings.Contains(string(environ), "HOSTNAME="+pod+"\x00") && strings.Contains(string(command), "\x00serve\x00") {
-				pid = p
-				return nil
-			}
+		if pid = podPID(pod); pid > 0 {
+			return nil
 		}
 		return errors.New("no such process")
 	})
 	cmd := exec.CommandContext(t.Context(), "nsenter", "-t", strconv.Itoa(pid), "--net", os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"=pod")
 	cmd.Stderr = os.Stderr
-	c := &caller{pod: pod, addr: addr, node: node}
+	c := &caller{pod: pod, addr: addr, node: node, pid: pid}
 	var err error
 	if c.in, err = cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
