@@ -42,6 +42,7 @@ type Engine struct {
 	opened map[string]*device.Device // by link; belongs to Run
 	sent   map[string]map[wgtypes.Key]netip.AddrPort
 	nft    packetState
+	last   plannedFor // belongs to Run
 
 	mu      sync.Mutex
 	topo    *Topology                 // guarded by mu; nil before Set
@@ -171,10 +172,7 @@ func (e *Engine) round() {
 		e.finish(roundStatus{at: began, err: err}, Config{}, 0)
 		return
 	}
-	want := Plan(*topo, underlay)
-	if len(want.Packets.Peers) > 0 {
-		want.Packets.Uplink = uplink
-	}
+	want := e.plan(topo, uplink, underlay)
 	have, repaired, err := e.applyAll(want)
 	err = errors.Join(err, e.renewPeers(want, renewals))
 	status := roundStatus{at: began, took: time.Since(began), err: err, have: have}
@@ -190,6 +188,19 @@ func (e *Engine) round() {
 		e.o.Log.Warn("kernel state was changed by somebody and put right", zap.Strings("repaired", repaired))
 	}
 	e.finish(status, want, len(repaired))
+}
+
+// plan is Plan, which is asked again only when something is new.
+func (e *Engine) plan(topo *Topology, uplink string, underlay int) Config {
+	if p := e.last; p.topo == topo && p.uplink == uplink && p.underlay == underlay {
+		return p.config
+	}
+	want := Plan(*topo, underlay)
+	if len(want.Packets.Peers) > 0 {
+		want.Packets.Uplink = uplink
+	}
+	e.last = plannedFor{topo: topo, uplink: uplink, underlay: underlay, config: want}
+	return want
 }
 
 func (e *Engine) finish(s roundStatus, want Config, repairs int) {

@@ -34,12 +34,9 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	forget := retranslated(s.written, want)
-	if !forget.empty() {
-		s.resume = time.Now().Add(resumeFor)
-	}
 	want.Resume = time.Now().Before(s.resume)
-	if s.written != nil && reflect.DeepEqual(*s.written, want) {
+	same := s.written != nil && reflect.DeepEqual(*s.written, want)
+	if same {
 		now, err := generation()
 		if err == nil && now == s.generation {
 			return false, nil
@@ -48,7 +45,12 @@ func (s *packetState) ensure(want Packets) (changed bool, err error) {
 			s.generation = now
 			return false, nil
 		}
-	} else if s.written != nil && onlyReachable(*s.written, want) {
+	}
+	forget := retranslated(s.written, want)
+	if !forget.empty() {
+		s.resume, want.Resume = time.Now().Add(resumeFor), true
+	}
+	if !same && s.written != nil && onlyReachable(*s.written, want) {
 		if err := s.replaceReachable(conn, want); err == nil {
 			return true, s.remember(conn, want)
 		}

@@ -37,3 +37,11 @@ func settings(want Config) error {
 	}
 	return errors.Join(all...)
 }
+
+// plannedFor is what Plan said last, and of what.
+type plannedFor struct {
+	topo     *Topology
+	uplink   string
+	underlay int
+	config   Config
+}

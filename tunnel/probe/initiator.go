@@ -6,16 +6,16 @@ import (
 	"github.com/spillway-dev/spillway/tunnel"
 )
 
-// The times of probing. With a round trip below 50 ms a dead path is found after 0.7 + 0.1 + 4 × 0.1 s at most, and no
+// The times of probing. With a round trip below 50 ms a dead path is found after 1 + 0.1 + 4 × 0.1 s at most, and no
 // five packets lost within less than half a second pass for a dead path.
 const (
-	idleEvery    = 700 * time.Millisecond
+	idleEvery    = time.Second
 	leastEvery   = 250 * time.Millisecond // where answers are slow
 	fastEvery    = 100 * time.Millisecond
 	downEvery    = 250 * time.Millisecond
 	sampleEvery  = 5 * time.Second
 	sampleDown   = time.Second
-	grid         = 50 * time.Millisecond // idle questions of all targets are sent on it, so that many go at once
+	grid         = 250 * time.Millisecond // idle questions of targets with slow answers are sent on it, those of others every idleEvery: many at once cost less
 	minTimeout   = 100 * time.Millisecond
 	firstTimeout = 600 * time.Millisecond
 	maxTimeout   = time.Second
@@ -181,7 +181,11 @@ func (i *initiator) ask(now time.Duration, out []message) []message {
 	switch i.phase {
 	case idle:
 		send(i.mtu)
-		i.nextRound = max((now+i.every())/grid*grid, now+leastEvery/2)
+		step := i.every()
+		if step < idleEvery {
+			step = grid
+		}
+		i.nextRound = max((now+i.every())/step*step, now+leastEvery/2)
 	case suspect:
 		send(i.small())
 		i.sendLarge(send)

@@ -90,7 +90,7 @@ func TestProber_TellsBothSides(t *testing.T) {
 		<-time.After(2 * time.Second)
 		expect(true, 1400)
 		open.Store(false)
-		<-time.After(1500 * time.Millisecond)
+		<-time.After(1900 * time.Millisecond)
 		expect(false, 1400)
 		open.Store(true)
 		<-time.After(600 * time.Millisecond)
@@ -106,7 +106,7 @@ func TestProber_TellsBothSides(t *testing.T) {
 		if s, ok := pa.State(ka); ok {
 			t.Errorf("state %+v of a target that is gone", s)
 		}
-		<-time.After(1500 * time.Millisecond)
+		<-time.After(1900 * time.Millisecond)
 		if s, _ := pb.State(kb); s.Up {
 			t.Error("up though nobody asks")
 		}

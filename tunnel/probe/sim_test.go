@@ -183,10 +183,10 @@ func TestPath_DiesAndHeals(t *testing.T) {
 		dead                    func(toResponder bool) bool
 		wantDownIn, wantUpAgain time.Duration
 	}{
-		"both ways":         {10 * ms, func(bool) bool { return true }, 1500 * ms, 600 * ms},
-		"both ways, 50 ms":  {50 * ms, func(bool) bool { return true }, 1500 * ms, 600 * ms},
-		"questions":         {50 * ms, func(to bool) bool { return to }, 1500 * ms, 600 * ms},
-		"answers":           {50 * ms, func(to bool) bool { return !to }, 1500 * ms, 600 * ms},
+		"both ways":         {10 * ms, func(bool) bool { return true }, 1750 * ms, 600 * ms},
+		"both ways, 50 ms":  {50 * ms, func(bool) bool { return true }, 1750 * ms, 600 * ms},
+		"questions":         {50 * ms, func(to bool) bool { return to }, 1750 * ms, 600 * ms},
+		"answers":           {50 * ms, func(to bool) bool { return !to }, 1750 * ms, 600 * ms},
 		"both ways, 500 ms": {500 * ms, func(bool) bool { return true }, 2000 * ms, 2500 * ms},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,7 +54,7 @@ func watchIdle(ctx context.Context, o options, say *teller) (*idle, error) {
 			return nil, err
 		}
 	}
-	before, err := readProcess(watched.pid())
+	before, err := ranSeconds(watched.pid())
 	if err != nil {
 		return nil, err
 	}
@@ -62,12 +62,12 @@ func watchIdle(ctx context.Context, o options, say *teller) (*idle, error) {
 	if err := wait(ctx, o.idle); err != nil {
 		return nil, err
 	}
-	after, err := readProcess(watched.pid())
+	after, err := ranSeconds(watched.pid())
 	if err != nil {
 		return nil, err
 	}
 	took := time.Since(began).Seconds()
-	out := &idle{Peers: o.idlePeers, Seconds: took, CorePercent: 100 * (after.cpu - before.cpu) / took, OtherCores: (foreignSeconds() - others) / took}
+	out := &idle{Peers: o.idlePeers, Seconds: took, CorePercent: 100 * (after - before) / took, OtherCores: (foreignSeconds() - others) / took}
 	out.memory, err = readMemory(watched.pid())
 	return out, err
 }

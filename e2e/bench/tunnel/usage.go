@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,6 +40,29 @@ func readProcess(pid int) (process, error) {
 	p.cpu = tick * (number(utime) + number(utime+1))
 	p.withDead = p.cpu + tick*(number(cstime-1)+number(cstime))
 	return p, nil
+}
+
+// ranSeconds is how long the threads of a process have run, exactly: the times of readProcess are counted in whole ticks,
+// which is too coarse for a process that sleeps most of the time. Threads that have ended count no more.
+func ranSeconds(pid int) (float64, error) {
+	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/schedstat", pid))
+	if err != nil || len(names) == 0 {
+		return 0, fmt.Errorf("read the times of process %d: %w", pid, errors.Join(err, os.ErrNotExist))
+	}
+	var total float64
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		ran, _, _ := strings.Cut(string(text), " ")
+		n, err := strconv.ParseFloat(ran, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", name, err)
+		}
+		total += n / 1e9
+	}
+	return total, nil
 }
 
 // foreignSeconds is the processor time that programs which are not ours have used so far.
