@@ -278,7 +278,7 @@ func (c *Controller) ensureNode(ctx context.Context, p *v1alpha1.Peering, l *lin
 	default:
 		return nil
 	}
-	last.Addresses = seenAs(&p.Spec)
+	last.Addresses, last.OwnAddresses = seenAs(&p.Spec), ownSeenAs(&p.Spec)
 	c.last[p.Name] = last
 	c.cfg.Nodes.Ensure(last)
 	return nil

@@ -177,6 +177,29 @@ func seenAs(spec *v1alpha1.PeeringSpec) *address.Table {
 	return table
 }
 
+// ownSeenAs says as what the peer of a Peering sees addresses of here: nil (as they are) without a tunnel of ours. What the
+// peer has not judged yet it does not see.
+func ownSeenAs(spec *v1alpha1.PeeringSpec) *address.Table {
+	if !joined(spec) {
+		return nil
+	}
+	if spec.Tunnel.Remote == nil {
+		return &address.Table{}
+	}
+	list := parseAliases(spec.Tunnel.Remote.Aliases)
+	for _, text := range spec.Tunnel.Remote.SeenRanges {
+		r, err := netip.ParsePrefix(text)
+		if err == nil && !slices.ContainsFunc(list, func(a address.Alias) bool { return a.Range == r.Masked() }) {
+			list = append(list, address.Alias{Range: r.Masked(), As: r.Masked()})
+		}
+	}
+	table, err := address.NewTable(list)
+	if err != nil {
+		return &address.Table{} // a condition says so
+	}
+	return table
+}
+
 // apiPort is that of Service default/kubernetes, everywhere.
 const apiPort = 443
 

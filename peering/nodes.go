@@ -30,6 +30,7 @@ type Node struct {
 	Offer                     corev1.ResourceList
 	Namespaces                map[string]string // local namespace to tenant namespace
 	Addresses                 *address.Table    // as what the peer's pods are seen here; nil: as they are
+	OwnAddresses              *address.Table    // as what the peer sees addresses of here; nil: as they are
 	Lost                      bool
 	Reason, Message           string // when lost
 }

@@ -44,6 +44,19 @@ type tenant struct {
 	peering  string // name of the Peering
 	consumer string // the consumer's cluster id
 	share    v1alpha1.Share
+	ranges   []string // of the consumer, as seen here
+}
+
+// seenRanges are the ranges of a Peering's peer as seen here, sorted; none without a tunnel of ours.
+func seenRanges(spec *v1alpha1.PeeringSpec) []string {
+	var out []string
+	if table := seenAs(spec); table != nil {
+		for _, a := range table.Aliases() {
+			out = append(out, a.As.String())
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // namespace of the tenant's identity.
@@ -146,9 +159,19 @@ func (t tenant) home(local string) home {
 			coreac.LimitRangeItem().WithType(corev1.LimitTypeContainer).WithDefaultRequest(zero))),
 		policy: networkingac.NetworkPolicy(objectName, name).WithLabels(labels).WithSpec(networkingac.NetworkPolicySpec().
 			WithPodSelector(metaac.LabelSelector()).WithPolicyTypes(networkingv1.PolicyTypeIngress).
-			WithIngress(networkingac.NetworkPolicyIngressRule().WithFrom(networkingac.NetworkPolicyPeer().
-				WithNamespaceSelector(metaac.LabelSelector().WithMatchLabels(labels))))),
+			WithIngress(networkingac.NetworkPolicyIngressRule().WithFrom(t.friends()...))),
 	}
+}
+
+// friends are who may reach pods of the tenant: its other namespaces here, and its own cluster through the tunnel.
+func (t tenant) friends() []*networkingac.NetworkPolicyPeerApplyConfiguration {
+	out := []*networkingac.NetworkPolicyPeerApplyConfiguration{
+		networkingac.NetworkPolicyPeer().WithNamespaceSelector(metaac.LabelSelector().WithMatchLabels(t.labels())),
+	}
+	for _, r := range t.ranges {
+		out = append(out, networkingac.NetworkPolicyPeer().WithIPBlock(networkingac.IPBlock().WithCIDR(r)))
+	}
+	return out
 }
 
 // quota builds what the tenant may request in one of its namespaces.
@@ -156,6 +179,9 @@ func (t tenant) quota(namespace string, hard amounts) *coreac.ResourceQuotaApply
 	list := corev1.ResourceList{}
 	for name, q := range hard.list() {
 		list[quotaName(name)] = q
+	}
+	for _, name := range []corev1.ResourceName{corev1.ResourceServicesNodePorts, corev1.ResourceServicesLoadBalancers} {
+		list[name] = resource.MustParse("0") // shown to the outside at home
 	}
 	return coreac.ResourceQuota(objectName, namespace).WithLabels(t.labels()).
 		WithSpec(coreac.ResourceQuotaSpec().WithHard(list))

@@ -101,7 +101,8 @@ func TestTenant_QuotaCountsRequests(t *testing.T) {
 	for name, q := range *quota.Spec.Hard {
 		got[string(name)] = q.String()
 	}
-	want := map[string]string{"requests.cpu": "1500m", "requests.memory": "1Gi", "pods": "7", "requests.example.org/gpu": "2"}
+	want := map[string]string{"requests.cpu": "1500m", "requests.memory": "1Gi", "pods": "7", "requests.example.org/gpu": "2",
+		"services.nodeports": "0", "services.loadbalancers": "0"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("quota (-want +got):\n%s", diff)
 	}

@@ -43,7 +43,7 @@ func validNamespace(name string) bool { return len(validation.IsDNS1123Label(nam
 // ensure makes everything for the tenant of a Peering and fills in the status. It writes only what differs from what it
 // applied last. It returns whether a namespace is not complete yet: call it again soon.
 func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alpha1.PeeringStatus, now time.Time) (waiting bool, err error) {
-	want := tenant{peering: p.Name, consumer: p.Spec.ClusterID, share: *p.Spec.Share}
+	want := tenant{peering: p.Name, consumer: p.Spec.ClusterID, share: *p.Spec.Share, ranges: seenRanges(&p.Spec)}
 	state := t.made[p.Name]
 	if state == nil || now.Sub(state.ensured) > ensureEvery {
 		state = &tenantState{

@@ -48,6 +48,8 @@ type Peer struct {
 	Namespaces map[string]string
 	// Addresses says as what the peer's pods are seen here. Nil: as they are. Addresses it does not map are not shown.
 	Addresses *address.Table
+	// OwnAddresses says as what the peer sees addresses of this cluster. Nil: as they are. It does not see others.
+	OwnAddresses *address.Table
 	// Lost: the peer has not answered for longer than the hysteresis; Reason and Message say more.
 	Lost            bool
 	Reason, Message string
@@ -120,6 +122,7 @@ func (n *Nodes) Ensure(peer Peer) {
 	}
 	v.node.set(wantedState(peer))
 	v.pair.SetAddresses(peer.Addresses)
+	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetNamespaces(peer.Namespaces)
 	v.pair.SetLost(peer.Lost)
 }
@@ -151,6 +154,7 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 		remote: peer.Remote,
 	}
 	v.pair.SetAddresses(peer.Addresses) // before the first status is written
+	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
 		n.wg.Add(1)

@@ -7,8 +7,6 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -39,8 +37,7 @@ type Home struct {
 	queue workqueue.TypedRateLimitingInterface[key]
 
 	namespaces *live.Cache[*corev1.Namespace]
-	configMaps *live.Cache[*corev1.ConfigMap]
-	secrets    *live.Cache[*corev1.Secret]
+	loops      map[kind]objectLoop // never changed
 
 	mu    sync.RWMutex // guards pairs
 	pairs map[string]*Pair
@@ -58,29 +55,19 @@ func NewHome(cfg HomeConfig) *Home {
 		Name: "namespaces", ListWatch: live.ListWatch(cfg.Client, core.Namespaces(), nil),
 		Trim: func(ns *corev1.Namespace) { ns.Annotations, ns.ManagedFields = nil, nil }, Changed: h.namespaceChanged,
 	})
-	h.configMaps = live.New(live.Options[*corev1.ConfigMap]{
-		Name: "configmaps", ListWatch: live.ListWatch(cfg.Client, core.ConfigMaps(""), nil),
-		Changed: func(before, now *corev1.ConfigMap) { objectChanged(h, kindConfigMap, before, now) },
-	})
-	h.secrets = live.New(live.Options[*corev1.Secret]{
-		Name: "secrets",
-		ListWatch: live.ListWatch(cfg.Client, core.Secrets(""), func(o *metav1.ListOptions) {
-			// Never offloaded, and Helm's are large.
-			o.FieldSelector = fields.AndSelectors(
-				fields.OneTermNotEqualSelector("type", "helm.sh/release.v1"),
-				fields.OneTermNotEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)),
-			).String()
-		}),
-		Changed: func(before, now *corev1.Secret) { objectChanged(h, kindSecret, before, now) },
-	})
+	h.loops = map[kind]objectLoop{
+		kindConfigMap: newObjectLoop(h, configMaps()), kindSecret: newObjectLoop(h, secrets()),
+		kindService: newObjectLoop(h, services()), kindEndpointSlice: newObjectLoop(h, endpointSlices()),
+	}
 	return h
 }
 
 // Run watches and works until ctx ends; it returns when all its goroutines have.
 func (h *Home) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context){h.namespaces.Run, h.configMaps.Run, h.secrets.Run} {
-		wg.Go(func() { run(ctx) })
+	wg.Go(func() { h.namespaces.Run(ctx) })
+	for _, l := range h.loops {
+		wg.Go(func() { l.run(ctx) })
 	}
 	for range workers {
 		wg.Go(func() {
@@ -128,7 +115,12 @@ func (h *Home) eachPair(do func(*Pair)) {
 
 // synced says whether the caches of this side are complete.
 func (h *Home) synced() bool {
-	return h.namespaces.HasSynced() && h.configMaps.HasSynced() && h.secrets.HasSynced()
+	for _, l := range h.loops {
+		if !l.synced() {
+			return false
+		}
+	}
+	return h.namespaces.HasSynced()
 }
 
 func (h *Home) namespaceChanged(before, now *corev1.Namespace) {
@@ -155,16 +147,6 @@ func (h *Home) refusal(namespace string) string {
 	}
 	_, why := h.cfg.Allowed(ns)
 	return why
-}
-
-// objectChanged tells every pair whose pods refer to a ConfigMap or Secret.
-func objectChanged[T live.Object](h *Home, k kind, before, now T) {
-	o := firstSet(now, before)
-	h.eachPair(func(p *Pair) {
-		if len(p.users(k, o.GetNamespace(), o.GetName())) > 0 {
-			h.queue.Add(key{p.cfg.Node, k, o.GetNamespace(), o.GetName()})
-		}
-	})
 }
 
 // work takes one key and does one step. It returns false when the queue is shut down.

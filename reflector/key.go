@@ -14,6 +14,9 @@ const (
 	kindPod       kind = "pod"
 	kindConfigMap kind = "configmap"
 	kindSecret    kind = "secret"
+
+	kindService       kind = "service"
+	kindEndpointSlice kind = "endpointslice"
 )
 
 // key names a local object on one virtual node. Namespace and name are those of the consumer.

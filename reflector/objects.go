@@ -8,10 +8,56 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/spillway-dev/spillway/internal/live"
 	"github.com/spillway-dev/spillway/reflector/translate"
 )
+
+// objectLoop keeps the objects of one kind equal in all tenant namespaces. There is one per kind and Home.
+type objectLoop interface {
+	// run watches the kind at home until ctx ends.
+	run(ctx context.Context)
+	// synced says whether that watch is complete.
+	synced() bool
+	// has says whether an object is at home.
+	has(namespace, name string) bool
+	// open returns the copies of the kind in a tenant namespace. They do not run yet.
+	open(s *space) objectCopies
+	// sync does the one next step for an object.
+	sync(ctx context.Context, s *space, k key) (time.Duration, error)
+	// names are those of the objects of a local namespace that follow to a peer, whatever its pods refer to.
+	names(namespace string) []string
+}
+
+// objectCopies are the objects of one kind in one tenant namespace.
+type objectCopies interface {
+	Run(ctx context.Context)
+	Synced() <-chan struct{}
+	has(name string) bool
+	names() []string
+}
+
+// objectKind says how one kind follows. T is a pointer to its API type; the zero value stands for absent.
+type objectKind[T live.Object] struct {
+	kind kind
+	// byItself: every object of an offloaded namespace follows. Otherwise those that pods on the virtual node refer to do.
+	byItself bool
+	// watch reaches the objects of a namespace; of all for the empty name.
+	watch func(client kubernetes.Interface, namespace string, tweak func(*metav1.ListOptions)) cache.ListerWatcher
+	// atHome narrows the watch at home. May be nil.
+	atHome func(*metav1.ListOptions)
+	client func(client kubernetes.Interface, namespace string) objectClient[T]
+	// twin is what the peer should have; the zero value: nothing.
+	twin func(local T, env translate.Env) T
+	// equal says that have needs no write to be want; replace, that the API refuses such a write.
+	equal, replace func(want, have T) bool
+	// keep takes into want what the peer's API server has given have. May be nil.
+	keep func(want, have T)
+	// trim drops from a copy what nobody reads. managedFields of our own must stay.
+	trim func(T)
+}
 
 // objectClient is the part of a typed client that keeps a reflected object equal.
 type objectClient[T any] interface {
@@ -20,12 +66,100 @@ type objectClient[T any] interface {
 	Delete(context.Context, string, metav1.DeleteOptions) error
 }
 
-// objectPair is one ConfigMap or Secret, here and at the peer. The zero value of T stands for absent.
+// typedLoop is the objectLoop of every kind.
+type typedLoop[T live.Object] struct {
+	objectKind[T]
+	home *Home
+	here *live.Cache[T]
+}
+
+func newObjectLoop[T live.Object](h *Home, of objectKind[T]) objectLoop {
+	l := &typedLoop[T]{objectKind: of, home: h}
+	l.here = live.New(live.Options[T]{
+		Name: string(of.kind) + "s", ListWatch: of.watch(h.cfg.Client, "", of.atHome), Changed: l.changed,
+		Indexers: cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
+	})
+	return l
+}
+
+func (l *typedLoop[T]) run(ctx context.Context) { l.here.Run(ctx) }
+
+func (l *typedLoop[T]) synced() bool { return l.here.HasSynced() }
+
+func (l *typedLoop[T]) has(namespace, name string) bool {
+	_, ok := l.here.Get(namespace, name)
+	return ok
+}
+
+// changed tells every pair that an object follows to.
+func (l *typedLoop[T]) changed(before, now T) {
+	o := firstSet(now, before)
+	l.home.eachPair(func(p *Pair) {
+		if l.follows(p, o.GetNamespace(), o.GetName()) {
+			l.home.queue.Add(key{p.cfg.Node, l.kind, o.GetNamespace(), o.GetName()})
+		}
+	})
+}
+
+func (l *typedLoop[T]) follows(p *Pair, namespace, name string) bool {
+	if l.byItself {
+		return p.space(namespace) != nil
+	}
+	return len(p.users(l.kind, namespace, name)) > 0
+}
+
+func (l *typedLoop[T]) names(namespace string) []string {
+	if !l.byItself {
+		return nil
+	}
+	var names []string
+	for _, o := range l.here.Index(cache.NamespaceIndex, namespace) {
+		names = append(names, o.GetName())
+	}
+	return names
+}
+
+// typedCopies are the objectCopies of every kind.
+type typedCopies[T live.Object] struct {
+	*live.Cache[T]
+	namespace string
+}
+
+func (c *typedCopies[T]) has(name string) bool {
+	_, ok := c.Get(c.namespace, name)
+	return ok
+}
+
+func (c *typedCopies[T]) names() []string {
+	var names []string
+	for _, o := range c.List() {
+		names = append(names, o.GetName())
+	}
+	return names
+}
+
+func (l *typedLoop[T]) open(s *space) objectCopies {
+	return &typedCopies[T]{namespace: s.remote, Cache: live.New(live.Options[T]{
+		Name: string(l.kind) + "s in " + s.remote, ListWatch: l.watch(s.pair.cfg.Remote, s.remote, s.ours), Trim: l.trim,
+		Changed: func(before, now T) { s.objectChanged(l.kind, firstSet(now, before)) },
+	})}
+}
+
+func (l *typedLoop[T]) sync(ctx context.Context, s *space, k key) (time.Duration, error) {
+	o := objectPair[T]{objectKind: l.objectKind}
+	if local, ok := l.here.Get(k.namespace, k.name); ok && l.follows(s.pair, k.namespace, k.name) {
+		o.local = local
+		o.want = l.twin(local, s.env())
+	}
+	o.have, _ = s.copies[l.kind].(*typedCopies[T]).Get(s.remote, k.name)
+	return doObject(ctx, s, k, o)
+}
+
+// objectPair is one object, here and at the peer. The zero value of T stands for absent.
 type objectPair[T live.Object] struct {
+	objectKind[T]
+	local      T // at home
 	want, have T // the wanted twin and the twin there is
-	equal      func(want, have T) bool
-	replace    func(want, have T) bool
-	client     objectClient[T]
 }
 
 // planObject decides the one next step for a reflected object: none, create, patch (by update) or delete twin.
@@ -52,45 +186,29 @@ func (p *Pair) syncObject(ctx context.Context, k key) (time.Duration, error) {
 	if s == nil || !s.ready.Load() || p.lost.Load() {
 		return 0, nil // both come back through enqueueAll
 	}
-	used := len(p.users(k.kind, k.namespace, k.name)) > 0
-	if k.kind == kindConfigMap {
-		o := objectPair[*corev1.ConfigMap]{
-			equal: translate.ConfigMapEqual, client: p.cfg.Remote.CoreV1().ConfigMaps(s.remote),
-			replace: translate.ConfigMapReplace,
-		}
-		if local, ok := p.home.configMaps.Get(k.namespace, k.name); ok && used {
-			o.want = translate.ConfigMap(local, s.env())
-		}
-		o.have, _ = s.configMaps.Get(s.remote, k.name)
-		return doObject(ctx, p, k, o)
-	}
-	o := objectPair[*corev1.Secret]{
-		equal: translate.SecretEqual, client: p.cfg.Remote.CoreV1().Secrets(s.remote),
-		replace: translate.SecretReplace,
-	}
-	if local, ok := p.home.secrets.Get(k.namespace, k.name); ok && used {
-		o.want = translate.Secret(local, s.env())
-	}
-	o.have, _ = s.secrets.Get(s.remote, k.name)
-	return doObject(ctx, p, k, o)
+	return p.home.loops[k.kind].sync(ctx, s, k)
 }
 
 // doObject performs the one step of a reflected object.
-func doObject[T live.Object](ctx context.Context, p *Pair, k key, o objectPair[T]) (time.Duration, error) {
+func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[T]) (time.Duration, error) {
 	var err error
+	p, client := s.pair, o.client(s.pair.cfg.Remote, s.remote)
 	todo := planObject(o)
 	switch todo {
 	case stepCreate:
-		_, err = o.client.Create(ctx, o.want, metav1.CreateOptions{FieldManager: fieldManager})
+		_, err = client.Create(ctx, o.want, metav1.CreateOptions{FieldManager: fieldManager})
 		if apierrors.IsAlreadyExists(err) {
 			err = errForeign // ours would be in the cache, or will be when this is tried again
 		}
 	case stepPatch:
 		o.want.SetUID(o.have.GetUID())
 		o.want.SetResourceVersion(o.have.GetResourceVersion())
-		_, err = o.client.Update(ctx, o.want, metav1.UpdateOptions{FieldManager: fieldManager})
+		if o.keep != nil {
+			o.keep(o.want, o.have)
+		}
+		_, err = client.Update(ctx, o.want, metav1.UpdateOptions{FieldManager: fieldManager})
 	case stepDeleteTwin:
-		err = o.client.Delete(ctx, k.name, metav1.DeleteOptions{
+		err = client.Delete(ctx, k.name, metav1.DeleteOptions{
 			Preconditions: metav1.NewUIDPreconditions(string(o.have.GetUID())),
 		})
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
@@ -102,15 +220,20 @@ func doObject[T live.Object](ctx context.Context, p *Pair, k key, o objectPair[T
 		return 0, nil
 	}
 	err = fmt.Errorf("%s %s %s/%s on %s: %w", todo, k.kind, k.namespace, k.name, p.cfg.Node, err)
-	if _, refused := refusalReason(err); refused && p.home.queue.NumRequeues(k) >= quickRetries {
-		p.noteTaken(k, fmt.Sprintf("%s %s cannot follow to %s: %s", k.kind, k.name, p.cfg.Node, rootMessage(err)))
+	if reason, refused := refusalReason(err); refused && p.home.queue.NumRequeues(k) >= quickRetries {
+		words := fmt.Sprintf("%s %s cannot follow to %s: %s", k.kind, k.name, p.cfg.Node, rootMessage(err))
+		var none T
+		if p.noteTaken(k, words) && o.byItself && o.local != none {
+			p.home.cfg.Events.Event(o.local, corev1.EventTypeWarning, reason, words)
+		}
 		return retryRefused, nil
 	}
 	return 0, err
 }
 
-// noteTaken keeps why an object cannot follow, so that its pods can say so; empty words clear it.
-func (p *Pair) noteTaken(k key, words string) {
+// noteTaken keeps why an object cannot follow, so that its pods can say so; empty words clear it. It says whether that
+// is news.
+func (p *Pair) noteTaken(k key, words string) (news bool) {
 	p.mu.Lock()
 	before := p.taken[k]
 	if words == "" {
@@ -119,46 +242,48 @@ func (p *Pair) noteTaken(k key, words string) {
 		p.taken[k] = words
 	}
 	p.mu.Unlock()
-	if before != words {
-		for _, pod := range p.users(k.kind, k.namespace, k.name) {
-			p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
-		}
+	if before == words {
+		return false
 	}
+	for _, pod := range p.users(k.kind, k.namespace, k.name) {
+		p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
+	}
+	return true
 }
 
 // missingReference names a ConfigMap or Secret of the pod that exists at home and has not reached the peer; empty when
 // there is none. One that is missing at home too does not count: the twin's kubelet then shows the usual reason.
-func (p *Pair) missingReference(s *space, local *corev1.Pod) string {
-	configMaps, secrets := translate.References(&local.Spec)
-	for _, name := range configMaps {
-		_, here := p.home.configMaps.Get(local.Namespace, name)
-		if _, there := s.configMaps.Get(s.remote, name); here && !there {
-			return "ConfigMap " + name
+func (p *Pair) missingReference(s *space, local *corev1.Pod) (missing string) {
+	eachReference(local, func(k kind, name string) {
+		if p.home.loops[k].has(local.Namespace, name) && !s.copies[k].has(name) {
+			missing = fmt.Sprintf("%s %s", k, name)
 		}
-	}
-	for _, name := range secrets {
-		_, here := p.home.secrets.Get(local.Namespace, name)
-		if _, there := s.secrets.Get(s.remote, name); here && !there {
-			return "Secret " + name
-		}
-	}
-	return ""
+	})
+	return missing
 }
 
 // takenReference says, in words, which reference of the pod the provider does not take; empty when there is none.
-func (p *Pair) takenReference(local *corev1.Pod) string {
+func (p *Pair) takenReference(local *corev1.Pod) (words string) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if len(p.taken) == 0 {
 		return ""
 	}
-	configMaps, secrets := translate.References(&local.Spec)
-	for kind, names := range map[kind][]string{kindConfigMap: configMaps, kindSecret: secrets} {
-		for _, name := range names {
-			if words := p.taken[key{p.cfg.Node, kind, local.Namespace, name}]; words != "" {
-				return words
-			}
+	eachReference(local, func(k kind, name string) {
+		if w := p.taken[key{p.cfg.Node, k, local.Namespace, name}]; w != "" {
+			words = w
 		}
+	})
+	return words
+}
+
+// eachReference calls do for everything that a pod refers to.
+func eachReference(pod *corev1.Pod, do func(k kind, name string)) {
+	configMaps, secrets := translate.References(&pod.Spec)
+	for _, name := range configMaps {
+		do(kindConfigMap, name)
 	}
-	return ""
+	for _, name := range secrets {
+		do(kindSecret, name)
+	}
 }

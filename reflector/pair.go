@@ -41,6 +41,7 @@ type Pair struct {
 	local *live.Cache[*corev1.Pod]
 	lost  atomic.Bool
 	seen  atomic.Pointer[address.Table] // how the peer's addresses are seen here; nil: as they are
+	own   atomic.Pointer[address.Table] // how addresses of here are seen by the peer; nil: as they are
 
 	mu     sync.RWMutex
 	ctx    context.Context    // guarded by mu; that of Run, nil before it
@@ -129,11 +130,14 @@ func (p *Pair) SetNamespaces(mapping map[string]string) {
 func (p *Pair) start(s *space) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	s.stop = cancel
-	for _, run := range []func(context.Context){s.twins.Run, s.configMaps.Run, s.secrets.Run} {
-		p.wg.Go(func() { run(ctx) })
+	p.wg.Go(func() { s.twins.Run(ctx) })
+	synced := []<-chan struct{}{s.twins.Synced()}
+	for _, copies := range s.copies {
+		p.wg.Go(func() { copies.Run(ctx) })
+		synced = append(synced, copies.Synced())
 	}
 	p.wg.Go(func() {
-		for _, synced := range []<-chan struct{}{s.twins.Synced(), s.configMaps.Synced(), s.secrets.Synced()} {
+		for _, synced := range synced {
 			select {
 			case <-synced:
 			case <-ctx.Done():
@@ -170,6 +174,17 @@ func (p *Pair) SetAddresses(seen *address.Table) {
 	}
 	for _, pod := range p.local.List() {
 		p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
+	}
+}
+
+// SetOwnAddresses says as what addresses of this cluster are seen by the peer; what the table does not map is not shown
+// there. Nil: as they are. EndpointSlices at the peer that show another address are written again.
+func (p *Pair) SetOwnAddresses(own *address.Table) {
+	if p.own.Swap(own).Equal(own) {
+		return
+	}
+	for _, s := range p.readySpaces() {
+		s.enqueueFollowers(kindEndpointSlice)
 	}
 }
 
@@ -235,8 +250,11 @@ func (p *Pair) readySpaces() []*space {
 	return out
 }
 
-// users are the local pods on the node that refer to a ConfigMap or Secret.
+// users are the local pods on the node that refer to an object. Nothing says which pods use a Service.
 func (p *Pair) users(k kind, namespace, name string) []*corev1.Pod {
+	if k != kindConfigMap && k != kindSecret {
+		return nil
+	}
 	return p.local.Index(string(k), namespace+"/"+name)
 }
 
@@ -273,13 +291,7 @@ func (p *Pair) localChanged(before, now *corev1.Pod) {
 }
 
 func (p *Pair) enqueueReferences(pod *corev1.Pod) {
-	configMaps, secrets := translate.References(&pod.Spec)
-	for _, name := range configMaps {
-		p.home.queue.Add(key{p.cfg.Node, kindConfigMap, pod.Namespace, name})
-	}
-	for _, name := range secrets {
-		p.home.queue.Add(key{p.cfg.Node, kindSecret, pod.Namespace, name})
-	}
+	eachReference(pod, func(k kind, name string) { p.home.queue.Add(key{p.cfg.Node, k, pod.Namespace, name}) })
 }
 
 // noteGone keeps the evidence that the twin of a local pod was seen deleted, for as long as that pod exists.

@@ -19,37 +19,39 @@ type space struct {
 	pair          *Pair
 	local, remote string // names of the namespace here and there
 	twins         *live.Cache[*corev1.Pod]
-	configMaps    *live.Cache[*corev1.ConfigMap]
-	secrets       *live.Cache[*corev1.Secret]
-	ready         atomic.Bool        // all three caches are complete
-	stop          context.CancelFunc // ends the caches
+	copies        map[kind]objectCopies // never changed
+	ready         atomic.Bool           // all caches are complete
+	stop          context.CancelFunc    // ends the caches
 }
 
 func newSpace(p *Pair, local, remote string) *space {
 	s := &space{pair: p, local: local, remote: remote, stop: func() {}}
 	client, core := p.cfg.Remote, p.cfg.Remote.CoreV1()
-	ours := func(o *metav1.ListOptions) {
-		o.LabelSelector = labels.Set{translate.LabelOrigin: p.home.cfg.Origin}.String()
-	}
 	s.twins = live.New(live.Options[*corev1.Pod]{
-		Name: "twins in " + remote, ListWatch: live.ListWatch(client, core.Pods(remote), ours),
+		Name: "twins in " + remote, ListWatch: live.ListWatch(client, core.Pods(remote), s.ours),
 		Trim: translate.TrimTwin, Changed: s.twinChanged,
 	})
-	s.configMaps = live.New(live.Options[*corev1.ConfigMap]{
-		Name: "configmaps in " + remote, ListWatch: live.ListWatch(client, core.ConfigMaps(remote), ours),
-		Trim:    func(o *corev1.ConfigMap) { translate.TrimMeta(&o.ObjectMeta) },
-		Changed: func(before, now *corev1.ConfigMap) { s.objectChanged(kindConfigMap, firstSet(now, before)) },
-	})
-	s.secrets = live.New(live.Options[*corev1.Secret]{
-		Name: "secrets in " + remote, ListWatch: live.ListWatch(client, core.Secrets(remote), ours),
-		Trim:    func(o *corev1.Secret) { translate.TrimMeta(&o.ObjectMeta) },
-		Changed: func(before, now *corev1.Secret) { s.objectChanged(kindSecret, firstSet(now, before)) },
-	})
+	s.copies = make(map[kind]objectCopies, len(p.home.loops))
+	for k, l := range p.home.loops {
+		s.copies[k] = l.open(s)
+	}
 	return s
+}
+
+// ours narrows a watch to what carries our origin label.
+func (s *space) ours(o *metav1.ListOptions) {
+	o.LabelSelector = labels.Set{translate.LabelOrigin: s.pair.home.cfg.Origin}.String()
 }
 
 func (s *space) env() translate.Env {
 	env := translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
+	env.Virtual = func(node string) bool { return s.pair.home.pair(node) != nil }
+	if own := s.pair.own.Load(); own != nil {
+		env.MapOwn = func(here netip.Addr) netip.Addr {
+			there, _ := own.Map(here)
+			return there
+		}
+	}
 	if seen := s.pair.seen.Load(); seen != nil {
 		env.MapIP = func(remote netip.Addr) netip.Addr {
 			here, _ := seen.Map(remote) // one that is not mapped is not valid, and not shown
@@ -91,10 +93,17 @@ func (s *space) enqueueAll() {
 	for _, twin := range s.twins.List() {
 		queue.Add(s.pair.podKey(s.local, twin.Name))
 	}
-	for _, o := range s.configMaps.List() {
-		queue.Add(key{node, kindConfigMap, s.local, o.Name})
+	for k, copies := range s.copies {
+		for _, name := range copies.names() {
+			queue.Add(key{node, k, s.local, name})
+		}
+		s.enqueueFollowers(k)
 	}
-	for _, o := range s.secrets.List() {
-		queue.Add(key{node, kindSecret, s.local, o.Name})
+}
+
+// enqueueFollowers looks again at the local objects of a kind that follow by themselves.
+func (s *space) enqueueFollowers(k kind) {
+	for _, name := range s.pair.home.loops[k].names(s.local) {
+		s.pair.home.queue.Add(key{s.pair.cfg.Node, k, s.local, name})
 	}
 }

@@ -1,6 +1,6 @@
 // Package translate says what a local object looks like in the peer, and what the peer's answer looks like at home.
 //
-// It knows the fields of pods, ConfigMaps and Secrets. It knows no client, clock, logger or global: every function is
+// It knows the fields of pods, ConfigMaps, Secrets, Services and EndpointSlices. It knows no client, clock, logger or global: every function is
 // pure, safe for concurrent use, and gives the same bytes for the same input. fields.md beside this file says, field by
 // field, what is copied, dropped, changed or kept following, and why; a test fails on a field that is not in it.
 //
@@ -75,4 +75,11 @@ type Env struct {
 	// MapIP gives the address under which home reaches a pod of the peer. Nil: unchanged. An invalid result hides the
 	// address. It must be pure.
 	MapIP func(netip.Addr) netip.Addr
+
+	// MapOwn gives the address under which the peer reaches an address of home. Nil: unchanged. An invalid result: not at
+	// all. It must be pure.
+	MapOwn func(netip.Addr) netip.Addr
+
+	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
+	Virtual func(node string) bool
 }
