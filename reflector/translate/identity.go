@@ -99,6 +99,20 @@ func volumesAsSeenAtHome(volumes []corev1.Volume) {
 	}
 }
 
+// claimsAsSeenAtHome makes the claims of ephemeral volumes look for their data source in the twin's own namespace when home's
+// would look in the pod's. They are changed in place.
+func claimsAsSeenAtHome(volumes []corev1.Volume, namespace string) {
+	for i := range volumes {
+		source := volumes[i].Ephemeral
+		if source == nil || source.VolumeClaimTemplate == nil || source.VolumeClaimTemplate.Spec.DataSourceRef == nil {
+			continue
+		}
+		if ref := source.VolumeClaimTemplate.Spec.DataSourceRef; ref.Namespace != nil && *ref.Namespace == namespace {
+			ref.Namespace = nil
+		}
+	}
+}
+
 func filesAsSeenAtHome(files []corev1.DownwardAPIVolumeFile) {
 	for i := range files {
 		if files[i].FieldRef != nil {

@@ -93,6 +93,7 @@ func twinSpec(local *corev1.Pod) *corev1.PodSpec {
 	dropIdentity(spec)
 	eachContainer(spec, func(c *corev1.Container) { asSeenAtHome(c.Env, local) })
 	volumesAsSeenAtHome(spec.Volumes)
+	claimsAsSeenAtHome(spec.Volumes, local.Namespace)
 	return spec
 }
 

@@ -94,6 +94,25 @@ func TestTwin_MatchLabelKeys(t *testing.T) {
 	}
 }
 
+// TestTwin_DataSourceOfItsOwnNamespace: home's name for that namespace would be another's in the peer.
+func TestTwin_DataSourceOfItsOwnNamespace(t *testing.T) {
+	source := func(namespace string) corev1.Volume {
+		ref := &corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "data", Namespace: &namespace}
+		return corev1.Volume{Name: "from-" + namespace, VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{
+			VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{Spec: corev1.PersistentVolumeClaimSpec{DataSourceRef: ref}},
+		}}}
+	}
+	local := web()
+	local.Spec.Volumes = []corev1.Volume{source(local.Namespace), source("other"), {Name: "none", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}}}
+	volumes := Twin(local, testEnv()).Spec.Volumes
+	if got := volumes[0].Ephemeral.VolumeClaimTemplate.Spec.DataSourceRef.Namespace; got != nil {
+		t.Errorf("the twin's data comes from %s", *got)
+	}
+	if got := volumes[1].Ephemeral.VolumeClaimTemplate.Spec.DataSourceRef.Namespace; got == nil || *got != "other" {
+		t.Errorf("another namespace became %v", got)
+	}
+}
+
 func TestReferences(t *testing.T) {
 	secret := func(name string) *corev1.LocalObjectReference { return &corev1.LocalObjectReference{Name: name} }
 	spec := corev1.PodSpec{
