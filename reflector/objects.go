@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -48,6 +49,9 @@ type objectKind[T live.Object] struct {
 	watch func(client kubernetes.Interface, namespace string, tweak func(*metav1.ListOptions)) cache.ListerWatcher
 	// atHome narrows the watch at home. May be nil.
 	atHome func(*metav1.ListOptions)
+	// mark is a label that all twins have beside the origin: where the peer copies labels to objects of its own, these are not
+	// twins. May be nil.
+	mark   labels.Set
 	client func(client kubernetes.Interface, namespace string) objectClient[T]
 	// twin is what the peer should have; the zero value: nothing.
 	twin func(local T, env translate.Env) T
@@ -140,8 +144,9 @@ func (c *typedCopies[T]) names() []string {
 
 func (l *typedLoop[T]) open(s *space) objectCopies {
 	return &typedCopies[T]{namespace: s.remote, Cache: live.New(live.Options[T]{
-		Name: string(l.kind) + "s in " + s.remote, ListWatch: l.watch(s.pair.cfg.Remote, s.remote, s.ours), Trim: l.trim,
-		Changed: func(before, now T) { s.objectChanged(l.kind, firstSet(now, before)) },
+		Name: string(l.kind) + "s in " + s.remote, Trim: l.trim,
+		ListWatch: l.watch(s.pair.cfg.Remote, s.remote, s.ours(l.mark)),
+		Changed:   func(before, now T) { s.objectChanged(l.kind, firstSet(now, before)) },
 	})}
 }
 

@@ -28,7 +28,7 @@ func newSpace(p *Pair, local, remote string) *space {
 	s := &space{pair: p, local: local, remote: remote, stop: func() {}}
 	client, core := p.cfg.Remote, p.cfg.Remote.CoreV1()
 	s.twins = live.New(live.Options[*corev1.Pod]{
-		Name: "twins in " + remote, ListWatch: live.ListWatch(client, core.Pods(remote), s.ours),
+		Name: "twins in " + remote, ListWatch: live.ListWatch(client, core.Pods(remote), s.ours(nil)),
 		Trim: translate.TrimTwin, Changed: s.twinChanged,
 	})
 	s.copies = make(map[kind]objectCopies, len(p.home.loops))
@@ -38,9 +38,10 @@ func newSpace(p *Pair, local, remote string) *space {
 	return s
 }
 
-// ours narrows a watch to what carries our origin label.
-func (s *space) ours(o *metav1.ListOptions) {
-	o.LabelSelector = labels.Set{translate.LabelOrigin: s.pair.home.cfg.Origin}.String()
+// ours narrows a watch to what carries our origin label, and mark.
+func (s *space) ours(mark labels.Set) func(*metav1.ListOptions) {
+	selector := labels.Merge(labels.Set{translate.LabelOrigin: s.pair.home.cfg.Origin}, mark).String()
+	return func(o *metav1.ListOptions) { o.LabelSelector = selector }
 }
 
 func (s *space) env() translate.Env {

@@ -31,6 +31,7 @@ type call struct {
 	To    netip.AddrPort
 	Size  int
 	For   time.Duration // of a stream or flood
+	Name  string        // to ask the DNS for
 }
 
 // answered is what came of it.
@@ -134,6 +135,8 @@ func (c call) do() answered {
 		return c.stream()
 	case "flood":
 		return c.flood()
+	case "dns":
+		return c.resolve()
 	}
 	conn, err := net.DialTimeout(c.Proto, c.To.String(), 2*time.Second)
 	if err != nil {
@@ -182,6 +185,20 @@ func (c call) stream() answered {
 		a.Gap, a.Bytes, last = max(a.Gap, now.Sub(last)), a.Bytes+n, now
 	}
 	return a
+}
+
+// resolve asks the DNS server c.To.
+func (c call) resolve() answered {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, c.To.String())
+	}}
+	found, err := r.LookupHost(ctx, c.Name)
+	if err != nil {
+		return answered{Error: err.Error()}
+	}
+	return answered{Source: strings.Join(found, " ")}
 }
 
 // flood counts what arrives over all connections between one second after their begin and For later.

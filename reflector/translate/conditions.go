@@ -44,7 +44,7 @@ func conditions(local, twin *corev1.Pod, phase corev1.PodPhase, observed int64) 
 	list := make([]corev1.PodCondition, 0, len(have)+len(twin.Status.Conditions)+1)
 	for i := range have {
 		if !fromTwin(have[i].Type) && have[i].Type != ConditionOffloaded {
-			list = append(list, have[i])
+			list = append(list, homes(local, twin, i, observed))
 		} else if c := wanted(local, twin, have[i].Type, observed); c != nil {
 			list = append(list, *c)
 		}
@@ -65,6 +65,17 @@ func conditions(local, twin *corev1.Pod, phase corev1.PodPhase, observed int64) 
 		list = setCondition(list, *c)
 	}
 	return list
+}
+
+// homes returns the i-th condition of local, one that is home's own: a kubelet would only write the generation that it has seen
+// into PodScheduled.
+func homes(local, twin *corev1.Pod, i int, observed int64) corev1.PodCondition {
+	c := local.Status.Conditions[i]
+	remote := condition(twin.Status.Conditions, c.Type)
+	if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue && remote != nil && remote.Status == corev1.ConditionTrue {
+		c.ObservedGeneration = homeGeneration(local, c.Type, remote.ObservedGeneration, observed)
+	}
+	return c
 }
 
 // wanted returns the condition that local should have of a kind that is not home's own, nil for none.

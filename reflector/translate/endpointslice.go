@@ -7,9 +7,9 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 )
 
-// managedBySpillway is the value of discoveryv1.LabelManagedBy on EndpointSlices that are twins: the peer's own controller then leaves
+// ManagedBySpillway is the value of discoveryv1.LabelManagedBy on EndpointSlices that are twins: the peer's own controller then leaves
 // them alone.
-const managedBySpillway = "spillway.dev"
+const ManagedBySpillway = "spillway.dev"
 
 // EndpointSlice returns the twin of local: what of its endpoints the peer cannot find by itself, under the addresses that the
 // peer reaches them at. Nil when that is none.
@@ -23,7 +23,7 @@ func EndpointSlice(local *discoveryv1.EndpointSlice, env Env) *discoveryv1.Endpo
 		return nil
 	}
 	twin := &discoveryv1.EndpointSlice{ObjectMeta: twinMeta(&local.ObjectMeta, env), AddressType: local.AddressType}
-	twin.Labels[discoveryv1.LabelManagedBy] = managedBySpillway
+	twin.Labels[discoveryv1.LabelManagedBy] = ManagedBySpillway
 	for i := range local.Endpoints {
 		if e := twinEndpoint(&local.Endpoints[i], local.AddressType, env); e != nil {
 			twin.Endpoints = append(twin.Endpoints, *e)
