@@ -91,6 +91,9 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
   # which peerings are there, what do they offer, what is wrong
   spillway status
 
+  # why is this pod where it is, and what does the provider say of it
+  spillway explain pod/web-0 -n shop
+
   # do pods reach each other? if not, which hop fails, and how to mend it
   spillway doctor
 
@@ -108,7 +111,7 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl spillway"}
 	}
 	root.SetFlagErrorFunc(explainFlag)
-	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term))
+	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), explainCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term))
 	rename(root, root.DisplayName())
 	return root
 }

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+// What a pod says of its offloading: conditions and reasons that the controller writes on it.
+const (
+	conditionOffloaded  corev1.PodConditionType = "spillway.dev/Offloaded" // only ever False; there while the peer does not run the pod
+	offloadNotAllowed                           = "OffloadNotAllowed"
+	offloadRefused                              = "RefusedByProvider"
+	offloadNameTaken                            = "NameTakenAtProvider"
+	offloadNoRoom                               = "Unschedulable"
+	rootCertificateName                         = "kube-root-ca.crt" // a ConfigMap that every namespace has of its own
+)
+
+// podFacts is everything that the story of a pod is made of. Plain values; what the user may not read is absent.
+type podFacts struct {
+	now       time.Time
+	context   string // of the kubeconfig
+	pod       *corev1.Pod
+	namespace *corev1.Namespace // nil: it may not be read
+	node      *corev1.Node      // nil: the pod has none, or it may not be read
+	nodeGone  bool              // the pod is bound to a node that does not exist
+	peering   *v1alpha1.Peering // of the virtual node that the pod is bound to
+	borrowing []v1alpha1.Peering
+	virtual   []string // names of all virtual nodes
+	idle      string   // why no controller works at home; empty: one does, or it may not be read
+	needs     []need
+	events    []corev1.Event // of the pod
+	twin      twinFacts
+}
+
+// twinFacts is what the provider shows. Zero: nobody looked.
+type twinFacts struct {
+	looked    bool
+	context   string         // of the kubeconfig; empty: the user named none
+	why       string         // why nothing could be read there
+	namespace string         // of the twin; empty: the provider has opened none
+	pod       *corev1.Pod    // nil: there is none
+	foreign   bool           // the pod of that name there is not the twin
+	events    []corev1.Event // of the twin
+}
+
+// presence says whether an object is somewhere.
+type presence string
+
+const (
+	presenceUnknown presence = "unknown" // nobody looked, or it may not be read
+	presenceThere   presence = "there"
+	presenceMissing presence = "missing"
+	presenceForeign presence = "foreign" // an object of that name is there and is not ours
+)
+
+// need is a ConfigMap or Secret that a pod names.
+type need struct {
+	Kind     string   `json:"kind"`
+	Name     string   `json:"name"`
+	Optional bool     `json:"optional,omitempty"` // the pod starts without it
+	Home     presence `json:"home"`
+	Provider presence `json:"provider"`
+}
+
+// Kinds of need.
+const (
+	kindConfigMap = "ConfigMap"
+	kindSecret    = "Secret"
+)
+
+// needs collects each need once, mandatory if anyone's is.
+type needs map[need]bool // by kind and name alone; whether it is optional
+
+func (n needs) add(kind, name string, optional *bool) {
+	if name == "" || kind == kindConfigMap && name == rootCertificateName {
+		return
+	}
+	key := need{Kind: kind, Name: name}
+	before, known := n[key]
+	n[key] = optional != nil && *optional && (before || !known)
+}
+
+// needsOf returns the ConfigMaps and Secrets that spec names in its namespace, sorted by kind and name, each once.
+// ConfigMap kube-root-ca.crt is not among them.
+func needsOf(spec *corev1.PodSpec) []need {
+	found, may := needs{}, true
+	for _, ref := range spec.ImagePullSecrets {
+		found.add(kindSecret, ref.Name, &may)
+	}
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			found.ofContainer(list[i].EnvFrom, list[i].Env)
+		}
+	}
+	for i := range spec.EphemeralContainers {
+		found.ofContainer(spec.EphemeralContainers[i].EnvFrom, spec.EphemeralContainers[i].Env)
+	}
+	for i := range spec.Volumes {
+		found.ofVolume(&spec.Volumes[i])
+	}
+	var list []need
+	for key, optional := range found {
+		key.Optional, key.Home, key.Provider = optional, presenceUnknown, presenceUnknown
+		list = append(list, key)
+	}
+	slices.SortFunc(list, func(a, b need) int { return strings.Compare(a.Kind+"/"+a.Name, b.Kind+"/"+b.Name) })
+	return list
+}
+
+func (n needs) ofContainer(from []corev1.EnvFromSource, env []corev1.EnvVar) {
+	for i := range from {
+		if ref := from[i].ConfigMapRef; ref != nil {
+			n.add(kindConfigMap, ref.Name, ref.Optional)
+		}
+		if ref := from[i].SecretRef; ref != nil {
+			n.add(kindSecret, ref.Name, ref.Optional)
+		}
+	}
+	for i := range env {
+		if env[i].ValueFrom == nil {
+			continue
+		}
+		if ref := env[i].ValueFrom.ConfigMapKeyRef; ref != nil {
+			n.add(kindConfigMap, ref.Name, ref.Optional)
+		}
+		if ref := env[i].ValueFrom.SecretKeyRef; ref != nil {
+			n.add(kindSecret, ref.Name, ref.Optional)
+		}
+	}
+}
+
+func (n needs) ofVolume(v *corev1.Volume) {
+	if v.ConfigMap != nil {
+		n.add(kindConfigMap, v.ConfigMap.Name, v.ConfigMap.Optional)
+	}
+	if v.Secret != nil {
+		n.add(kindSecret, v.Secret.SecretName, v.Secret.Optional)
+	}
+	if v.CSI != nil && v.CSI.NodePublishSecretRef != nil {
+		n.add(kindSecret, v.CSI.NodePublishSecretRef.Name, nil)
+	}
+	if v.Projected == nil {
+		return
+	}
+	for i := range v.Projected.Sources {
+		if s := v.Projected.Sources[i].ConfigMap; s != nil {
+			n.add(kindConfigMap, s.Name, s.Optional)
+		}
+		if s := v.Projected.Sources[i].Secret; s != nil {
+			n.add(kindSecret, s.Name, s.Optional)
+		}
+	}
+}
+
+// peerName is the Peering that the pod's node stands for; empty for a real node, and for none. Where the node may not be
+// read, the Peerings tell.
+func (f podFacts) peerName() string {
+	if f.node != nil {
+		return f.node.Labels[v1alpha1.LabelPeer]
+	}
+	for i := range f.borrowing {
+		if slices.ContainsFunc(f.borrowing[i].Status.Nodes, func(n v1alpha1.VirtualNode) bool { return n.Name == f.pod.Spec.NodeName }) {
+			return f.borrowing[i].Name
+		}
+	}
+	return ""
+}
+
+// mayLeave says whether the namespace lets its pods leave the cluster. known is false when it may not be read.
+func (f podFacts) mayLeave() (allowed, known bool) {
+	if f.namespace == nil {
+		return false, false
+	}
+	return f.namespace.Labels[v1alpha1.LabelOffload] == v1alpha1.OffloadEnabled, true
+}
+
+// tolerates says whether the pod tolerates the taint of virtual nodes.
+func (f podFacts) tolerates() bool {
+	taint := corev1.Taint{Key: v1alpha1.TaintVirtualNode, Effect: corev1.TaintEffectNoSchedule}
+	return slices.ContainsFunc(f.pod.Spec.Tolerations, func(t corev1.Toleration) bool {
+		return t.ToleratesTaint(klog.Logger{}, &taint, false)
+	})
+}
+
+// podCondition returns the condition of this type, or nil.
+func podCondition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == kind {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// podReady says whether the pod is Ready.
+func podReady(pod *corev1.Pod) bool {
+	c := podCondition(pod, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// nodeReadiness returns the node's condition Ready, or nil.
+func nodeReadiness(node *corev1.Node) *corev1.NodeCondition {
+	for i := range node.Status.Conditions {
+		if node.Status.Conditions[i].Type == corev1.NodeReady {
+			return &node.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// hasRun says whether a container of the pod has ever run.
+func hasRun(pod *corev1.Pod) bool {
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if c.ContainerID != "" {
+			return true
+		}
+	}
+	return pod.Status.Phase == corev1.PodRunning
+}
