@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	goruntime "runtime"
 	"slices"
@@ -49,6 +50,7 @@ func TestAPIServer(t *testing.T) {
 	for _, r := range run.mostFrequent() {
 		t.Logf("home refuses %d, as pod %d: %s", r.count, r.pod, r.words)
 	}
+	t.Logf("this API server does not keep %q: TestRules tries them", run.notKept())
 	for _, fault := range run.faults {
 		t.Error(fault)
 	}
@@ -130,6 +132,8 @@ type run struct {
 	denied   map[string]bool
 	next     atomic.Uint64
 	accepted atomic.Int64
+	sent     sync.Map // keys of the fields that pods have
+	kept     sync.Map // keys of the fields that they have when home's API server returns them
 
 	mu       sync.Mutex // guards what follows
 	refusals map[string]*refusal
@@ -151,12 +155,15 @@ func (r *run) all(ctx context.Context) {
 
 // one tries one pod.
 func (r *run) one(ctx context.Context, i uint64) {
-	local, err := create(ctx, r.kube, newPod(r.seed, i))
+	pod := newPod(r.seed, i)
+	local, err := create(ctx, r.kube, pod)
 	if err != nil {
 		r.refused(i, err)
 		return
 	}
 	r.accepted.Add(1)
+	note(&r.sent, pod)
+	note(&r.kept, local)
 	twin := translate.Twin(local, env())
 	for _, words := range broken(local, twin, r.denied) {
 		r.fault("pod %d: %s", i, words)
@@ -169,6 +176,34 @@ func (r *run) one(ctx context.Context, i uint64) {
 	if patch, subresource, err := translate.Drift(local, made, env()); err != nil || patch != nil {
 		r.fault("pod %d: the twin that was just made differs (%s): %s %v", i, subresource, patch, err)
 	}
+	if patch, err := translate.StatusPatch(local, translate.PodStatus(local, made, env())); err != nil || patch != nil {
+		r.fault("pod %d: the twin that was just made has something to tell: %s %v", i, patch, err)
+	}
+}
+
+// note adds the fields that a pod has.
+func note(keys *sync.Map, pod *corev1.Pod) {
+	add := func(key string, _ reflect.Value) bool {
+		if _, there := keys.Load(key); !there {
+			keys.Store(key, nil)
+		}
+		return true
+	}
+	walkValue(reflect.ValueOf(pod.ObjectMeta), add)
+	walkValue(reflect.ValueOf(pod.Spec), add)
+}
+
+// notKept returns the fields that home's API server took from every pod.
+func (r *run) notKept() []string {
+	var list []string
+	r.sent.Range(func(key, _ any) bool {
+		if _, kept := r.kept.Load(key); !kept {
+			list = append(list, key.(string))
+		}
+		return true
+	})
+	slices.Sort(list)
+	return list
 }
 
 // mostFaults is how many faults are told.

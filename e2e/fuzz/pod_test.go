@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -41,7 +42,7 @@ func newPod(seed, i uint64) *corev1.Pod {
 	spec := &pod.Spec
 	spec.Volumes = s.volumes
 	spec.Containers = []corev1.Container{s.mainContainer("main")}
-	for _, name := range some(s.dice, 3, func() string { return s.name("more") }) {
+	for _, name := range some(s.dice, 3, func() string { return s.name(pick(s.dice, "more", strings.Repeat("m", 60))) }) {
 		spec.Containers = append(spec.Containers, s.mainContainer(name))
 	}
 	for _, name := range some(s.dice, 3, func() string { return s.name("init") }) {
@@ -78,7 +79,7 @@ func newShape(d *dice) *shape {
 // meta returns the metadata. The annotations that an API server reads are there too.
 func (s *shape) meta() metav1.ObjectMeta {
 	d := s.dice
-	m := metav1.ObjectMeta{Namespace: homeNamespace, Name: d.name("pod.x")}
+	m := metav1.ObjectMeta{Namespace: homeNamespace, Name: d.name("pod.x") + strings.Repeat("y", pick(d, 0, 0, 50, 220))}
 	if d.chance(20) {
 		m.Name, m.GenerateName = "", "pod-"
 	}

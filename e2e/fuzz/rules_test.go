@@ -45,7 +45,7 @@ func broken(local, twin *corev1.Pod, denied map[string]bool) []string {
 	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 
 	hasDenied := func(key string, value reflect.Value) bool {
-		if denied[key] && !value.IsZero() {
+		if denied[key] {
 			say("%s is dropped, but the twin has %v", key, value)
 		}
 		return true

@@ -9,7 +9,7 @@ import (
 // says whether to go inside.
 type visit func(key string, value reflect.Value) bool
 
-// walkValue visits every field of every struct in v, of each element of lists and maps.
+// walkValue visits every field of every struct in v, of each element of lists and maps, that is not zero.
 func walkValue(v reflect.Value, f visit) {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -28,10 +28,9 @@ func walkValue(v reflect.Value, f visit) {
 		for i := range v.NumField() {
 			field := v.Type().Field(i)
 			key, ok := fieldKey(v.Type(), field)
-			if !field.IsExported() || ok && !f(key, v.Field(i)) {
-				continue
+			if field.IsExported() && !v.Field(i).IsZero() && (!ok || f(key, v.Field(i))) {
+				walkValue(v.Field(i), f)
 			}
-			walkValue(v.Field(i), f)
 		}
 	}
 }
