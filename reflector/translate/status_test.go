@@ -284,8 +284,9 @@ func TestPodStatus_ObservedGeneration(t *testing.T) {
 			}
 			got := PodStatus(local, twin, testEnv())
 			ready := condition(got.Conditions, corev1.PodReady).ObservedGeneration
-			if got.ObservedGeneration != row.want || ready != row.want {
-				t.Errorf("observed %d, Ready %d, want %d", got.ObservedGeneration, ready, row.want)
+			scheduled := condition(got.Conditions, corev1.PodScheduled).ObservedGeneration
+			if got.ObservedGeneration != row.want || ready != row.want || scheduled != row.want {
+				t.Errorf("observed %d, Ready %d, PodScheduled %d, want %d", got.ObservedGeneration, ready, scheduled, row.want)
 			}
 		})
 	}
