@@ -195,9 +195,11 @@ func selected(r *http.Request, object map[string]any) bool {
 	if spec, ok := object["spec"].(map[string]any); ok {
 		node, _ = spec["nodeName"].(string)
 	}
+	involved, _ := object["involvedObject"].(map[string]any)
 	byLabel, _ := labels.Parse(r.URL.Query().Get("labelSelector"))
 	byField, _ := fields.ParseSelector(r.URL.Query().Get("fieldSelector"))
-	return byLabel.Matches(set) && byField.Matches(fields.Set{"metadata.name": fmt.Sprint(meta["name"]), "spec.nodeName": node})
+	return byLabel.Matches(set) && byField.Matches(fields.Set{"metadata.name": fmt.Sprint(meta["name"]), "spec.nodeName": node,
+		"involvedObject.uid": fmt.Sprint(involved["uid"])})
 }
 
 func (s *apiServer) list(w http.ResponseWriter, r *http.Request, collection, resource string) {

@@ -23,19 +23,20 @@ const (
 
 // podFacts is everything that the story of a pod is made of. Plain values; what the user may not read is absent.
 type podFacts struct {
-	now       time.Time
-	context   string // of the kubeconfig
-	pod       *corev1.Pod
-	namespace *corev1.Namespace // nil: it may not be read
-	node      *corev1.Node      // nil: the pod has none, or it may not be read
-	nodeGone  bool              // the pod is bound to a node that does not exist
-	peering   *v1alpha1.Peering // of the virtual node that the pod is bound to
-	borrowing []v1alpha1.Peering
-	virtual   []string // names of all virtual nodes
-	idle      string   // why no controller works at home; empty: one does, or it may not be read
-	needs     []need
-	events    []corev1.Event // of the pod
-	twin      twinFacts
+	now          time.Time
+	context      string // of the kubeconfig
+	pod          *corev1.Pod
+	namespace    *corev1.Namespace // nil: it may not be read
+	node         *corev1.Node      // nil: the pod has none, or it may not be read
+	nodeGone     bool              // the pod is bound to a node that does not exist
+	peering      *v1alpha1.Peering // of the virtual node that the pod is bound to
+	borrowing    []v1alpha1.Peering
+	peeringsRead bool     // false: they may not be read
+	virtual      []string // names of all virtual nodes
+	idle         string   // why no controller works at home; empty: one does, or it may not be read
+	needs        []need
+	events       []corev1.Event // of the pod
+	twin         twinFacts
 }
 
 // twinFacts is what the provider shows. Zero: nobody looked.

@@ -152,7 +152,7 @@ func (f *podFacts) gatherPeerings(ctx context.Context, c *cluster) error {
 	if err != nil {
 		return explain(c, "list Peerings", err)
 	}
-	if list != nil {
+	if f.peeringsRead = list != nil; f.peeringsRead {
 		for i := range list.Items {
 			if list.Items[i].Spec.Borrow != nil {
 				f.borrowing = append(f.borrowing, list.Items[i])
@@ -223,8 +223,11 @@ func (f *podFacts) gatherTwin(ctx context.Context, home *cluster, where access) 
 }
 
 func (f *podFacts) gatherProvider(ctx context.Context, home, c *cluster) error {
-	if f.peering == nil {
+	switch {
+	case f.peerName() == "":
 		return nil // not offloaded: nothing is to be found
+	case f.peering == nil:
+		return problemf("", "no Peering of this cluster says which cluster the provider is")
 	}
 	if err := reach(ctx, c); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -42,6 +41,7 @@ type whereabouts struct {
 	Peering      string   `json:"peering,omitempty"`
 	Phase        string   `json:"phase"`
 	Ready        bool     `json:"ready"`
+	Deleting     bool     `json:"deleting,omitempty"`
 	Scheduler    string   `json:"scheduler,omitempty"`       // its words, while the pod has no node
 	MayLeave     *bool    `json:"namespaceAllows,omitempty"` // absent: the namespace may not be read
 	Tolerates    bool     `json:"toleratesVirtualNodes"`     // the pod does
@@ -112,7 +112,7 @@ func tell(f podFacts) podStory {
 
 func whereIs(f podFacts) whereabouts {
 	w := whereabouts{Node: f.pod.Spec.NodeName, Peering: f.peerName(), Phase: string(f.pod.Status.Phase), Ready: podReady(f.pod),
-		Tolerates: f.tolerates(), VirtualNodes: f.virtual}
+		Deleting: f.pod.DeletionTimestamp != nil, Tolerates: f.tolerates(), VirtualNodes: f.virtual}
 	if allowed, known := f.mayLeave(); known {
 		w.MayLeave = &allowed
 	}
@@ -174,39 +174,38 @@ func healthOf(p *v1alpha1.Peering) peerHealth {
 	return h
 }
 
-// sayings collects what was said of the pod, latest first; what has no time comes first, since it holds now.
+// sayings collects what was said of the pod, latest first; what has no time comes first, since it holds now. What a condition
+// says is not repeated where an Event says it too.
 func sayings(f podFacts) []saying {
-	list := slices.Concat(conditionSayings(f.pod, "condition "), containerSayings(f.pod), eventSayings(f.events, "event"),
+	all := slices.Concat(conditionSayings(f.pod, "condition "), containerSayings(f.pod), eventSayings(f.events, "event"),
 		eventSayings(f.twin.events, "event at the provider"))
 	if f.twin.pod != nil {
-		list = append(list, conditionSayings(f.twin.pod, "provider's condition ")...)
+		all = append(all, conditionSayings(f.twin.pod, "provider's condition ")...)
+		if c := podCondition(f.twin.pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+			all = append(all, saying{At: timeOf(c.LastTransitionTime), Source: "provider's condition PodScheduled", Reason: c.Reason, Message: c.Message})
+		}
+	}
+	var list []saying
+	for _, s := range all {
+		if !slices.ContainsFunc(list, func(o saying) bool { return o.Reason == s.Reason && o.Message == s.Message }) {
+			if s.At != nil {
+				s.age = duration.HumanDuration(f.now.Sub(*s.At))
+			}
+			list = append(list, s)
+		}
 	}
 	slices.SortStableFunc(list, func(a, b saying) int {
 		switch {
-		case a.At == nil || b.At == nil:
-			return cmp.Compare(boolToInt(a.At != nil), boolToInt(b.At != nil))
+		case a.At != nil && b.At != nil:
+			return b.At.Compare(*a.At)
+		case a.At != nil:
+			return 1
+		case b.At != nil:
+			return -1
 		}
-		return b.At.Compare(*a.At)
+		return 0
 	})
-	var out []saying
-	for _, s := range list {
-		known := slices.ContainsFunc(out, func(o saying) bool { return o.Reason == s.Reason && o.Message == s.Message })
-		if known || len(out) == mostSayings {
-			continue
-		}
-		if s.At != nil {
-			s.age = duration.HumanDuration(f.now.Sub(*s.At))
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-func boolToInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return list[:min(mostSayings, len(list))]
 }
 
 // conditionSayings are the conditions of a pod that tell of something wrong.
@@ -215,10 +214,10 @@ func conditionSayings(pod *corev1.Pod, source string) []saying {
 	for _, c := range pod.Status.Conditions {
 		bad := corev1.ConditionFalse
 		switch c.Type {
-		case conditionOffloaded, corev1.PodReady, corev1.PodScheduled:
+		case conditionOffloaded, corev1.PodReady:
 		case corev1.DisruptionTarget:
 			bad = corev1.ConditionTrue
-		default: // ContainersReady and the like only repeat what Ready says
+		default: // ContainersReady and the like repeat what Ready says; PodScheduled is told apart
 			continue
 		}
 		if c.Status == bad && (c.Reason != "" || c.Message != "") && c.Reason != "PodCompleted" {

@@ -31,6 +31,9 @@ func (s podStory) printWhere(text *strings.Builder) {
 	if w.Ready {
 		phase += ", Ready"
 	}
+	if w.Deleting {
+		phase += ", being deleted"
+	}
 	line(text, "phase", "%s", phase)
 	if w.Scheduler != "" {
 		line(text, "scheduler", "%s", w.Scheduler)
@@ -103,7 +106,7 @@ func (s podStory) printNeeds(text *strings.Builder) {
 	}
 	fmt.Fprint(text, "\nNeeds\n")
 	for _, n := range s.Needs {
-		fmt.Fprintf(text, "  %-9s %-24s %s\n", n.Kind, n.Name, n.words(s.Twin != nil))
+		fmt.Fprintf(text, "  %-14s %-24s %s\n", n.Kind, n.Name, n.words(s.Twin != nil))
 	}
 }
 
@@ -150,5 +153,5 @@ func (s saying) print(text *strings.Builder) {
 	if s.age != "" {
 		age = s.age + " ago"
 	}
-	fmt.Fprintf(text, "  %-9s %s\n", age, what)
+	fmt.Fprintf(text, "  %-14s %s\n", age, what)
 }
