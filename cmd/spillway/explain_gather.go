@@ -17,7 +17,7 @@ import (
 )
 
 // metadataOnly asks an API server for the metadata of an object alone: Secrets then stay where they are.
-const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 // gatherPod reads everything about the pod of wish.
 func gatherPod(ctx context.Context, wish explainWish) (podFacts, error) {

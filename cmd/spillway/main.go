@@ -6,6 +6,7 @@
 //
 //	spillway peer --context home --remote-context cloud
 //	spillway status
+//	spillway explain pod/web-0 -n shop
 //	spillway doctor cloud --remote-context cloud
 //	spillway unpeer cloud
 //
