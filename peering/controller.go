@@ -68,6 +68,7 @@ type Controller struct {
 	caches   *providerCaches
 	tenants  *tenants
 	network  *network
+	far      *farEndpoints
 
 	ctx      context.Context  // of Run
 	provider sync.Once        // starts caches
@@ -89,6 +90,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.caches = newProviderCaches(cfg.Client, c.wakeProviders, func(before, now *corev1.Node) { c.network.nodeChanged(before, now) })
 	c.network = newNetwork(&c.cfg, c.caches, c.wakeTunnels)
+	c.far = newFarEndpoints(cfg.Client, cfg.Log)
 	c.tenants = &tenants{cfg: &c.cfg, caches: c.caches, made: map[string]*tenantState{}}
 	c.peerings = live.New(live.Options[*v1alpha1.Peering]{
 		Name: "peerings", ListWatch: live.ListWatch(peerings, peerings, nil), Trim: trimPeering,
@@ -203,6 +205,9 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	}
 	after = soonest(after, seen.tunnel.after())
 	status.Conditions = conditions(p.Status.Conditions, seen)
+	if shares {
+		c.far.set(p.Spec.ClusterID, tunnelDown(status.Conditions))
+	}
 	return max(after, removing), c.writeStatus(ctx, p, status)
 }
 
@@ -211,6 +216,7 @@ func (c *Controller) share(ctx context.Context, p *v1alpha1.Peering, status *v1a
 	c.provider.Do(func() {
 		c.wg.Go(func() { c.caches.run(c.ctx) })
 		c.wg.Go(func() { c.followOffers(c.ctx) })
+		c.wg.Go(func() { c.far.run(c.ctx) })
 	})
 	if !c.caches.synced() {
 		seen.tenantErr = fmt.Errorf("reading the cluster's nodes and pods")

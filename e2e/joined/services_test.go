@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -74,6 +76,52 @@ func TestServices(t *testing.T) {
 		return nil
 	})
 	t.Logf("twins reach Services of home and of twins by name and address; %s after the last pod left one, nobody answers there", round(took))
+}
+
+// TestEndpointsOfALostPeer: where a twin runs, endpoints at a home that is cut off are not ready within 5 s, and ready again
+// when it is back.
+func TestEndpointsOfALostPeer(t *testing.T) {
+	w := theWorld(t)
+	defer w.heal(t)
+	ns := w.namespace(t, "home", "away")
+	home := w.pods(t, ns, "home", "", 2)
+	away := w.pods(t, ns, "away", west, 1)
+	w.opened(t, home[0], away[0])
+	remote := w.remoteNamespace(t, west, ns)
+	ready := func(want bool) func(context.Context) error {
+		return func(ctx context.Context) error {
+			list, err := w.sides[west].kube.DiscoveryV1().EndpointSlices(remote).List(ctx, metav1.ListOptions{
+				LabelSelector: discoveryv1.LabelServiceName + "=home," + discoveryv1.LabelManagedBy + "=" + v1alpha1.ManagedBySpillway,
+			})
+			if err != nil {
+				return err
+			}
+			count := 0
+			for _, s := range list.Items {
+				for _, e := range s.Endpoints {
+					if *e.Conditions.Ready == want {
+						count++
+					}
+				}
+			}
+			if count != len(home) {
+				return fmt.Errorf("%d endpoints are ready=%v", count, want)
+			}
+			return nil
+		}
+	}
+	eventually(t, soon, "the endpoints are ready", ready(true))
+	eventually(t, soon, "the tunnel is up", w.sides[west].is(true, east))
+	if err := w.fault(t.Context(), w.between(east, west, "")...); err != nil {
+		t.Fatal(err)
+	}
+	lost := eventually(t, soon, "the endpoints are not ready", ready(false))
+	w.heal(t)
+	back := eventually(t, soon, "the endpoints are ready again", ready(true))
+	t.Logf("endpoints of a home that is cut off are not ready after %s, ready again %s after it is back", round(lost), round(back))
+	if worst := max(lost, back); worst > 5*time.Second {
+		t.Errorf("%s, want 5 s at most", round(worst))
+	}
 }
 
 // resolves has a pod at west ask the DNS there.

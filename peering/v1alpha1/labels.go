@@ -33,6 +33,13 @@ const (
 	// images to a mirror of its own is left alone until the image at home changes.
 	AnnotationImages = "spillway.dev/origin-images"
 
+	// AnnotationEndpointsSaid is on reflected EndpointSlices while the provider does not reach their endpoints: the conditions
+	// that the consumer gave them, a JSON list in their order.
+	AnnotationEndpointsSaid = "spillway.dev/endpoints-said"
+
+	// ManagedBySpillway is the value of endpointslice.kubernetes.io/managed-by on reflected EndpointSlices.
+	ManagedBySpillway = "spillway.dev"
+
 	// TaintVirtualNode keeps off a virtual node every pod that does not tolerate it. Effect NoSchedule, value empty.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 

@@ -35,6 +35,10 @@ const (
 	// registry mirror) would otherwise be written to for ever.
 	AnnotationImages = "spillway.dev/origin-images"
 
+	// AnnotationEndpointsSaid is on a reflected EndpointSlice while its provider does not reach the endpoints: it has turned
+	// them not ready, and will turn them back.
+	AnnotationEndpointsSaid = "spillway.dev/endpoints-said"
+
 	// TaintVirtualNode is the taint of virtual nodes.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 

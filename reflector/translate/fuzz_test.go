@@ -78,7 +78,26 @@ func answers(local, twin *corev1.Pod) (wrong string) {
 // nonsense returns a source of pods of which only the types are right. Most pointers are nil and lists are short, so that
 // ten thousand of them take a second.
 func nonsense(seed int64) *randfill.Filler {
+	words := []string{ // few, so that names meet
+		"", "a", "b", "kube-api-access-x", corev1.LabelHostname, "metadata.uid", "spec.serviceAccountName", "10.0.0.1", "::1", "-", "\x00\xff",
+		LabelOrigin, AnnotationImages, TaintVirtualNode,
+	}
 	return randfill.NewWithSeed(seed).NilChance(0.7).NumElements(0, 2).MaxDepth(11).Funcs(
+		func(s *string, c randfill.Continue) { *s = pick(c, words) },
+		func(p *corev1.PodPhase, c randfill.Continue) {
+			*p = pick(c, []corev1.PodPhase{"", "else", corev1.PodPending, corev1.PodRunning, corev1.PodSucceeded, corev1.PodFailed})
+		},
+		func(k *corev1.PodConditionType, c randfill.Continue) {
+			*k = pick(c, []corev1.PodConditionType{"", "else", corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled, corev1.DisruptionTarget, ConditionOffloaded})
+		},
+		func(o *corev1.TolerationOperator, c randfill.Continue) {
+			*o = pick(c, []corev1.TolerationOperator{"", "else", corev1.TolerationOpExists, corev1.TolerationOpEqual})
+		},
+		func(n *corev1.ResourceName, c randfill.Continue) {
+			*n = pick(c, []corev1.ResourceName{"", "else", corev1.ResourceCPU, corev1.ResourceMemory})
+		},
 		func(at *metav1.Time, c randfill.Continue) { *at = metav1.Unix(1.7e9+c.Int63n(1e6), 0) },
 	)
 }
+
+func pick[T any](c randfill.Continue, list []T) T { return list[c.Intn(len(list))] }

@@ -12,6 +12,8 @@ func TestNames_AreThoseOfTheAPI(t *testing.T) {
 		LabelNode:                 v1alpha1.LabelNode,
 		LabelPeer:                 v1alpha1.LabelPeer,
 		AnnotationOriginUID:       v1alpha1.AnnotationOriginUID,
+		AnnotationEndpointsSaid:   v1alpha1.AnnotationEndpointsSaid,
+		ManagedBySpillway:         v1alpha1.ManagedBySpillway,
 		AnnotationOriginNamespace: v1alpha1.AnnotationOriginNamespace,
 		FieldManager:              v1alpha1.FieldManager,
 	} {

@@ -184,6 +184,10 @@ func TestEndpointSlice(t *testing.T) {
 	if translate.EndpointSliceEqual(twin, gone) {
 		t.Error("readiness is no difference")
 	}
+	gone.Annotations[translate.AnnotationEndpointsSaid] = "[]"
+	if !translate.EndpointSliceEqual(twin, gone) {
+		t.Error("what the provider says of readiness is a difference")
+	}
 	if twin := translate.EndpointSlice(localSlice(endpoint("far", "10.1.2.4")), serviceEnv); twin != nil {
 		t.Errorf("a slice of twins only follows: %+v", twin)
 	}
