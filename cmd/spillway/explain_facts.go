@@ -42,6 +42,7 @@ type podFacts struct {
 // twinFacts is what the provider shows. Zero: nobody looked.
 type twinFacts struct {
 	looked    bool
+	hint      string         // a context of the kubeconfig that seems to lead to the provider, where the user named none
 	context   string         // of the kubeconfig; empty: the user named none
 	why       string         // why nothing could be read there
 	namespace string         // of the twin; empty: the provider has opened none

@@ -3,12 +3,15 @@ package main
 import (
 	"encoding/json"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
@@ -25,7 +28,7 @@ func withPod(t *testing.T) *pair {
 	p := newPair(t)
 	condition := func(kind string) any { return map[string]any{"type": kind, "status": "True"} }
 	p.home.put("/apis/spillway.dev/v1alpha1/peerings/cloud", stored("", "cloud", nil, map[string]any{
-		"spec":   map[string]any{"clusterID": "id-cloud", "borrow": map[string]any{}},
+		"spec":   map[string]any{"clusterID": "id-cloud", "borrow": map[string]any{}, "api": map[string]any{"server": p.cloud.URL}},
 		"status": map[string]any{"observedGeneration": 1, "nodes": []any{map[string]any{"name": "spillway-cloud"}}, "conditions": []any{condition("Authenticated"), condition("NodeReady"), condition("Ready")}}}))
 	p.cloud.put("/apis/spillway.dev/v1alpha1/peerings/home", stored("", "home", nil, map[string]any{
 		"spec":   map[string]any{"clusterID": "id-home", "share": map[string]any{}},
@@ -87,7 +90,7 @@ func TestExplain_TellsWhatItCan(t *testing.T) {
 		deny []string
 		want []string
 	}{
-		"provider not named":   {nil, nil, []string{"runs in the peer cloud.", "--remote-context", "here; follows the pod"}},
+		"provider not named":   {nil, nil, []string{"runs in the peer cloud.", "--remote-context Cloud_2", "here; follows the pod"}},
 		"provider dead":        {[]string{"--remote-context", "dead"}, nil, []string{"runs in the peer cloud.", "does not answer"}},
 		"not the provider":     {[]string{"--remote-context", "home"}, nil, []string{`is not the cluster that Peering "cloud" stands for`}},
 		"unknown context":      {[]string{"--remote-context", "nowhere"}, nil, []string{`no context "nowhere"`}},
@@ -138,6 +141,26 @@ func TestExplain_BadInput(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLookFor_AsksForMetadataAlone: the content of a Secret does not even travel.
+func TestLookFor_AsksForMetadataAlone(t *testing.T) {
+	asked := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path + " " + strings.Join(r.Header.Values("Accept"), " and ")
+		answer(w, stored("shop", "tls", nil, nil))
+	}))
+	defer server.Close()
+	c := &cluster{clock: &serverClock{}}
+	if err := c.connect(&rest.Config{Host: server.URL}); err != nil {
+		t.Fatal(err)
+	}
+	if got := lookFor(t.Context(), c, "shop", need{Kind: kindSecret, Name: "tls"}, ""); got != presenceThere {
+		t.Errorf("the Secret is %s", got)
+	}
+	if got, want := <-asked, "/api/v1/namespaces/shop/secrets/tls application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"; got != want {
+		t.Errorf("asked for %q, want %q", got, want)
 	}
 }
 

@@ -50,8 +50,13 @@ func gatherPod(ctx context.Context, wish explainWish) (podFacts, error) {
 	if err := f.gatherHome(ctx, home); err != nil {
 		return f, err
 	}
-	if wish.remoteGiven {
+	switch {
+	case wish.remoteGiven:
 		f.gatherTwin(ctx, home, wish.remote)
+	case f.peering != nil && f.peering.Spec.API != nil:
+		if names := contextsOf(raw, f.peering.Spec.API.Server, f.peering.Spec.API.CABundle); len(names) > 0 {
+			f.twin.hint = names[0]
+		}
 	}
 	f.now = home.clock.now()
 	return f, nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -142,7 +143,7 @@ func twinOf(f podFacts) *twinStory {
 	t := &twinStory{Context: f.twin.context, Namespace: f.twin.namespace, Name: f.pod.Name, State: string(presenceUnknown), Why: f.twin.why}
 	switch {
 	case !f.twin.looked:
-		t.Why = "name the provider with --remote-context to see it"
+		t.Why = "name the provider to see it: --remote-context " + cmp.Or(f.twin.hint, "CONTEXT")
 	case t.Why != "":
 	case f.twin.foreign:
 		t.State = string(presenceForeign)

@@ -120,7 +120,7 @@ func (f *podFacts) schedulerSays(words string) {
 func stories() map[string]func(*podFacts) {
 	return map[string]func(*podFacts){
 		"offloaded and running":        func(*podFacts) {},
-		"offloaded, no remote context": func(f *podFacts) { f.twin = twinFacts{}; f.needsUnseen() },
+		"offloaded, no remote context": func(f *podFacts) { f.twin = twinFacts{hint: "cloud"}; f.needsUnseen() },
 		"local":                        func(f *podFacts) { f.local() },
 		"local, not ready":             func(f *podFacts) { f.local(); f.wait("ErrImagePull", "pull access denied") },
 		"local, by namespace": func(f *podFacts) {
@@ -178,6 +178,10 @@ func stories() map[string]func(*podFacts) {
 		"controller away": func(f *podFacts) { f.idle = "the Lease spillway-system/spillwayd was last renewed 90s ago" },
 		"Peering gone": func(f *podFacts) {
 			f.peering, f.borrowing, f.twin = nil, nil, twinFacts{looked: true, context: "cloud", why: "no Peering of this cluster says which cluster the provider is."}
+			f.needsUnseen()
+		},
+		"Peerings not read": func(f *podFacts) {
+			f.twin, f.peering, f.borrowing, f.peeringsRead = twinFacts{}, nil, nil, false
 			f.needsUnseen()
 		},
 		"node gone": func(f *podFacts) { f.unbind(); f.pod.Spec.NodeName, f.nodeGone = "spillway-old", true },

@@ -41,7 +41,7 @@ func judgeNotAllowed(f podFacts) *ruling {
 // judgeLost: the peer does not answer, so all that is known is old.
 func judgeLost(f podFacts) *ruling {
 	what := fmt.Sprintf("belongs to the peer %s, but ", f.peerName())
-	if f.peering == nil {
+	if f.peering == nil && f.peeringsRead {
 		return &ruling{text: what + "there is no Peering of that name that borrows",
 			next: []string{"The virtual node is a remnant; look at the Peerings: spillway status --context " + f.context}}
 	}
@@ -54,7 +54,7 @@ func judgeLost(f podFacts) *ruling {
 		if ready != nil && !ready.LastTransitionTime.IsZero() {
 			since = fmt.Sprintf(" (node %s has not been Ready for %s)", f.node.Name, duration.HumanDuration(f.now.Sub(ready.LastTransitionTime.Time)))
 		}
-	} else if holds(f.peering, v1alpha1.ConditionNodeReady) {
+	} else if f.peering != nil && holds(f.peering, v1alpha1.ConditionNodeReady) {
 		return nil
 	}
 	v := &ruling{text: what + "that is not reachable" + since + "; the pod keeps the state that was last known and may well run on"}
