@@ -11,6 +11,7 @@
 //	get URL            prints what URL answers; ends with 1 if it does not answer 200. To the own API server it goes as the pod's
 //	                   service account
 //	resolve NAME       prints the addresses of NAME, one per line
+//	see WHAT...        notes what it sees in the termination message, see see.go
 package main
 
 import (
@@ -39,7 +40,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get or resolve")
+		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get, resolve or see")
 	}
 	rest := args[1:]
 	switch args[0] {
@@ -69,6 +70,8 @@ func run(args []string) error {
 		return get(argument(rest, 0, ""))
 	case "resolve":
 		return resolve(argument(rest, 0, ""))
+	case "see":
+		return see(rest)
 	}
 	return fmt.Errorf("cannot %q", args[0])
 }
