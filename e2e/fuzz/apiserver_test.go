@@ -40,10 +40,12 @@ const (
 // TestAPIServer creates each pod as a dry run at home, and its twin as a dry run in the tenant's namespace.
 func TestAPIServer(t *testing.T) {
 	o := theOptions(t)
-	run := &run{options: o, kube: startCluster(t), denied: deniedFields(t), refusals: map[string]*refusal{}}
-	begun := time.Now()
+	cluster, kube := startCluster(t)
+	run := &run{options: o, kube: kube, denied: deniedFields(t), refusals: map[string]*refusal{}}
+	begun, before := time.Now(), processorTime(t, cluster)
 	run.all(t.Context())
-	t.Logf("%d pods and %d twins in %s", o.pods, run.accepted.Load(), time.Since(begun).Round(time.Millisecond))
+	t.Logf("%d pods and %d twins in %s, of which the API server computed %s", o.pods, run.accepted.Load(),
+		time.Since(begun).Round(time.Millisecond), (processorTime(t, cluster) - before).Round(time.Millisecond))
 	if run.accepted.Load()*100 < int64(o.pods)*enoughAccepted {
 		t.Errorf("home takes %d of %d pods only", run.accepted.Load(), o.pods)
 	}
@@ -57,7 +59,7 @@ func TestAPIServer(t *testing.T) {
 }
 
 // startCluster starts a cluster without nodes that has what the pods name.
-func startCluster(t *testing.T) kubernetes.Interface {
+func startCluster(t *testing.T) (*lab.Cluster, kubernetes.Interface) {
 	t.Helper()
 	l, err := lab.Up(t.Context(), lab.Options{Clusters: []lab.ClusterOptions{{Name: "fuzz"}}, Progress: os.Stderr})
 	if err != nil {
@@ -77,7 +79,17 @@ func startCluster(t *testing.T) kubernetes.Interface {
 	if err := furnish(t.Context(), kube); err != nil {
 		t.Fatal(err)
 	}
-	return kube
+	return l.Cluster("fuzz"), kube
+}
+
+// processorTime returns what the API server has used so far.
+func processorTime(t *testing.T, cluster *lab.Cluster) time.Duration {
+	t.Helper()
+	usage, err := cluster.Component(lab.APIServer).Usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return usage.CPU
 }
 
 // furnish makes what pods name and an API server looks up, and waits for what controllers make.

@@ -13,8 +13,13 @@ import (
 	"github.com/spillway-dev/spillway/reflector/translate"
 )
 
-// nodeName is the virtual node of the twins' local pods.
-const nodeName = "spillway-west"
+const (
+	// nodeName is the virtual node of the twins' local pods.
+	nodeName = "spillway-west"
+
+	// tokenPath is where home's admission mounts the token of the pod's account.
+	tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount"
+)
 
 func env() translate.Env {
 	return translate.Env{Origin: "0a1b2c3d-fuzz", NodeName: nodeName, RemoteNamespace: tenantNamespace}
@@ -82,6 +87,8 @@ func brokenNames(local, twin *corev1.Pod) []string {
 		case strings.HasPrefix(text, configMapPrefix) && !slices.Contains(twinMaps, text),
 			strings.HasPrefix(text, secretPrefix) && !slices.Contains(twinSecrets, text):
 			words = append(words, fmt.Sprintf("the twin names %s, which References does not know", text))
+		case text == tokenPath:
+			words = append(words, "the twin mounts the token of an account of the peer")
 		case strings.Contains(text, homeNamespace):
 			words = append(words, fmt.Sprintf("the twin's spec names home's namespace: %q", text))
 		}

@@ -22,7 +22,7 @@ func (d *dice) scheduling(spec *corev1.PodSpec) {
 	spec.SchedulerName = pick(d, "", corev1.DefaultSchedulerName, "their-scheduler")
 	switch d.IntN(10) {
 	case 0:
-		spec.NodeName = "spillway-west"
+		spec.NodeName = nodeName
 	case 1:
 		spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/quota"}, {Name: "wait"}}
 	case 2:
