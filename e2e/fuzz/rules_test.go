@@ -66,7 +66,23 @@ func broken(local, twin *corev1.Pod, denied map[string]bool) []string {
 	if twin.Namespace != tenantNamespace {
 		say("the twin is in namespace %q", twin.Namespace)
 	}
+	for _, c := range slices.Concat(twin.Spec.InitContainers, twin.Spec.Containers) {
+		for _, m := range c.VolumeMounts {
+			if m.MountPath == tokenPath && hasToken(local, m.Name) {
+				say("container %s still mounts what was home's token", c.Name)
+			}
+		}
+	}
 	return append(words, brokenNames(local, twin)...)
+}
+
+// hasToken says whether a volume of the pod holds a token. One that only has the name of such a volume is mounted as if it
+// were, too.
+func hasToken(pod *corev1.Pod, volume string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.Name == volume && v.Projected != nil && slices.ContainsFunc(v.Projected.Sources,
+			func(s corev1.VolumeProjection) bool { return s.ServiceAccountToken != nil })
+	})
 }
 
 // brokenNames returns the rules about ConfigMaps, Secrets and namespaces that the twin breaks. It finds their names by how
@@ -87,8 +103,6 @@ func brokenNames(local, twin *corev1.Pod) []string {
 		case strings.HasPrefix(text, configMapPrefix) && !slices.Contains(twinMaps, text),
 			strings.HasPrefix(text, secretPrefix) && !slices.Contains(twinSecrets, text):
 			words = append(words, fmt.Sprintf("the twin names %s, which References does not know", text))
-		case text == tokenPath:
-			words = append(words, "the twin mounts the token of an account of the peer")
 		case strings.Contains(text, homeNamespace):
 			words = append(words, fmt.Sprintf("the twin's spec names home's namespace: %q", text))
 		}
