@@ -19,12 +19,15 @@ const (
 	ownMarks       reason = "all labels or annotations, as a file"
 	hostDomain     reason = "the domain of the pod's own name"
 	podSecurity    reason = "what the peer's pod security forbids"
+	sandboxAtEnd   reason = "the condition PodReadyToStartContainers of a pod that has ended"
+	resolverFile   reason = "`/etc/resolv.conf`"
+	apiServer      reason = "`KUBERNETES_SERVICE_HOST`"
 	noHostAddress  reason = "the address of the node, in the status"
 )
 
 // reasons are all of them.
 func reasons() []reason {
-	return []reason{serviceAccount, hostAddress, kubeletWords, zeroRequests, ownMarks, hostDomain, podSecurity, noHostAddress}
+	return []reason{serviceAccount, hostAddress, kubeletWords, zeroRequests, ownMarks, hostDomain, podSecurity, sandboxAtEnd, resolverFile, apiServer, noHostAddress}
 }
 
 // TestReference_ListsWhatDiffersByDesign holds that docs/reference.md and the table tell the same.

@@ -37,7 +37,9 @@ func environment() []shape {
 			list([]string{"see", "env:COLOUR", "env:SIZE", "env:app.conf", "env:S_USER", "env:S_PASSWORD", "env:USER"}))},
 		{name: "env-from-missing", until: waiting("CreateContainerConfigError"), spec: once(`envFrom: [{configMapRef: {name: none}}], args: [see]`)},
 		{name: "env-from-optional-missing", spec: once(`envFrom: [{configMapRef: {name: none, optional: true}}, {secretRef: {name: none, optional: true}}], args: [see, "env:X"]`)},
-		{name: "no-service-links", spec: once(`args: [see, "env:KUBERNETES_SERVICE_PORT_HTTPS"]`, "enableServiceLinks: false")},
+		{name: "address-of-the-api-server", spec: see("env:KUBERNETES_SERVICE_HOST", "env:KUBERNETES_SERVICE_PORT"),
+			differs: map[string]reason{"app sees env:KUBERNETES_SERVICE_HOST": apiServer}},
+		{name: "no-service-links", spec: once(`args: [see, "env:KUBERNETES_SERVICE_PORT_HTTPS", "env:FRONT_SERVICE_PORT"]`, "enableServiceLinks: false")},
 	}
 }
 

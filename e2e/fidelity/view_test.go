@@ -166,6 +166,8 @@ func everywhere(key, home, peer string) (reason, bool) {
 		return serviceAccount, true
 	case strings.HasSuffix(key, ": resources") || strings.HasSuffix(key, ": allocated"):
 		return zeroRequests, withoutZero(peer) == withoutZero(home)
+	case key == "condition PodReadyToStartContainers" && peer == "True":
+		return sandboxAtEnd, true
 	case key == "host IP":
 		return noHostAddress, true
 	}

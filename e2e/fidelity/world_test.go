@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -78,7 +79,7 @@ func (w *world) start(t *testing.T) error {
 	}
 	for _, c := range w.lab.Clusters() {
 		config := rest.CopyConfig(c.Config())
-		config.QPS, config.Burst = 500, 500
+		config.QPS, config.Burst, config.ContentType = 500, 500, runtime.ContentTypeProtobuf
 		kube, err := kubernetes.NewForConfig(config)
 		if err != nil {
 			return err
@@ -126,7 +127,11 @@ func (w *world) namespace(t *testing.T, name string) {
 		_, e := core.Secrets(name).Create(t.Context(), s, metav1.CreateOptions{})
 		err = errors.Join(err, e)
 	}
-	if err != nil {
+	front := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "front"}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"none": "such"}, Ports: []corev1.ServicePort{{Port: 8080}},
+	}}
+	_, e := core.Services(name).Create(t.Context(), front, metav1.CreateOptions{})
+	if err = errors.Join(err, e); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, soon, func(ctx context.Context) error {

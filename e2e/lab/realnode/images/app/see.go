@@ -26,7 +26,7 @@ type witness struct {
 
 // see does each of its arguments in order. VERB:ARGUMENT notes a line `VERB:ARGUMENT "what there is"`, except those that do something:
 //
-//	env:NAME file:PATH tree:DIR host cwd id args procs mount:PATH write:PATH resolve:NAME status:FIELD proc:PATH get:URL stdin
+//	env:NAME file:PATH tree:DIR host cwd id args procs mount:PATH write:PATH resolve:NAME finds:NAME status:FIELD proc:PATH get:URL stdin
 //	to:PATH touch:PATH until:PATH first:PATH:CODE serve:ADDR stay hog:MEGABYTES exit:CODE kill
 //
 // After the word -- come arguments of no meaning, for args.
@@ -178,6 +178,8 @@ func look(verb, argument string) (string, bool) {
 		found, err := net.DefaultResolver.LookupHost(context.Background(), argument)
 		slices.Sort(found)
 		return told(strings.Join(found, " "), err), true
+	case "finds":
+		return finds(argument), true
 	case "status":
 		return field("/proc/self/status", argument), true
 	case "proc":
@@ -190,6 +192,19 @@ func look(verb, argument string) (string, bool) {
 		return told(string(data), err), true
 	}
 	return "", false
+}
+
+// finds says whether DNS has addresses of a name, whatever they are.
+func finds(name string) string {
+	_, err := net.DefaultResolver.LookupHost(context.Background(), name)
+	var answer *net.DNSError
+	switch {
+	case err == nil:
+		return "yes"
+	case errors.As(err, &answer):
+		return answer.Err // without the address of the server
+	}
+	return told("", err)
 }
 
 func told(what string, err error) string {
