@@ -200,6 +200,23 @@ func ownSeenAs(spec *v1alpha1.PeeringSpec) *address.Table {
 	return table
 }
 
+// ownAPI is where the peer of a Peering reaches the API server of here; not valid while not known.
+func ownAPI(p *v1alpha1.Peering, own *address.Table) netip.AddrPort {
+	if own == nil || p.Status.Tunnel == nil || p.Status.Tunnel.Local == nil {
+		return netip.AddrPort{}
+	}
+	for _, r := range p.Status.Tunnel.Local.Ranges {
+		at, err := netip.ParsePrefix(r.CIDR)
+		if r.Kind != v1alpha1.RangeAPI || err != nil {
+			continue
+		}
+		if there, ok := own.Map(at.Addr()); ok {
+			return netip.AddrPortFrom(there, apiPort)
+		}
+	}
+	return netip.AddrPort{}
+}
+
 // apiPort is that of Service default/kubernetes, everywhere.
 const apiPort = 443
 

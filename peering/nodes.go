@@ -3,6 +3,7 @@ package peering
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -31,6 +32,7 @@ type Node struct {
 	Namespaces                map[string]string // local namespace to tenant namespace
 	Addresses                 *address.Table    // as what the peer's pods are seen here; nil: as they are
 	OwnAddresses              *address.Table    // as what the peer sees addresses of here; nil: as they are
+	HomeAPI                   netip.AddrPort    // where the peer's pods reach the API server of here; not valid when they do not
 	Lost                      bool
 	Reason, Message           string // when lost
 }

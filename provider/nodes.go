@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"sync"
 
 	"go.uber.org/zap"
@@ -50,6 +51,8 @@ type Peer struct {
 	Addresses *address.Table
 	// OwnAddresses says as what the peer sees addresses of this cluster. Nil: as they are. It does not see others.
 	OwnAddresses *address.Table
+	// HomeAPI is where the peer's pods reach this cluster's API server; not valid when they do not.
+	HomeAPI netip.AddrPort
 	// Lost: the peer has not answered for longer than the hysteresis; Reason and Message say more.
 	Lost            bool
 	Reason, Message string
@@ -123,6 +126,7 @@ func (n *Nodes) Ensure(peer Peer) {
 	v.node.set(wantedState(peer))
 	v.pair.SetAddresses(peer.Addresses)
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
+	v.pair.SetHomeAPI(peer.HomeAPI)
 	v.pair.SetNamespaces(peer.Namespaces)
 	v.pair.SetLost(peer.Lost)
 }
@@ -155,6 +159,7 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	}
 	v.pair.SetAddresses(peer.Addresses) // before the first status is written
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
+	v.pair.SetHomeAPI(peer.HomeAPI)
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
 		n.wg.Add(1)

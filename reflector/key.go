@@ -14,6 +14,7 @@ const (
 	kindPod       kind = "pod"
 	kindConfigMap kind = "configmap"
 	kindSecret    kind = "secret"
+	kindToken     kind = "token" // the Secret with the tokens of one pod; the name is the Secret's
 
 	kindService       kind = "service"
 	kindEndpointSlice kind = "endpointslice"

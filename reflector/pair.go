@@ -3,6 +3,7 @@ package reflector
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,7 @@ type Pair struct {
 	lost  atomic.Bool
 	seen  atomic.Pointer[address.Table] // how the peer's addresses are seen here; nil: as they are
 	own   atomic.Pointer[address.Table] // how addresses of here are seen by the peer; nil: as they are
+	api   atomic.Value                  // netip.AddrPort; where twins reach this cluster's API server
 
 	mu     sync.RWMutex
 	ctx    context.Context    // guarded by mu; that of Run, nil before it
@@ -65,6 +67,7 @@ func newPair(h *Home, cfg PairConfig) *Pair {
 			cache.NamespaceIndex:  cache.MetaNamespaceIndexFunc,
 			string(kindConfigMap): referenceIndex(func(configMaps, _ []string) []string { return configMaps }),
 			string(kindSecret):    referenceIndex(func(_, secrets []string) []string { return secrets }),
+			string(kindToken):     tokenIndex,
 		},
 		Changed: p.localChanged,
 	})
@@ -188,6 +191,17 @@ func (p *Pair) SetOwnAddresses(own *address.Table) {
 	}
 }
 
+// SetHomeAPI says where twins reach this cluster's API server; the zero value when they do not. Twins that are there already
+// keep what they were made with.
+func (p *Pair) SetHomeAPI(at netip.AddrPort) {
+	if before, _ := p.api.Swap(at).(netip.AddrPort); before == at {
+		return
+	}
+	for _, s := range p.readySpaces() {
+		p.enqueueNamespace(s.local)
+	}
+}
+
 // Wanted lists, sorted, the local namespaces that need a tenant namespace at the peer: those that allow offloading, and
 // those that still have pods here or anything there. Nil while the caches are not complete.
 func (p *Pair) Wanted() []string {
@@ -292,6 +306,9 @@ func (p *Pair) localChanged(before, now *corev1.Pod) {
 
 func (p *Pair) enqueueReferences(pod *corev1.Pod) {
 	eachReference(pod, func(k kind, name string) { p.home.queue.Add(key{p.cfg.Node, k, pod.Namespace, name}) })
+	if len(translate.Tokens(&pod.Spec)) > 0 {
+		p.home.queue.Add(key{p.cfg.Node, kindToken, pod.Namespace, translate.TokenSecretName(pod.UID)})
+	}
 }
 
 // noteGone keeps the evidence that the twin of a local pod was seen deleted, for as long as that pod exists.

@@ -46,6 +46,7 @@ func (s *space) ours(mark labels.Set) func(*metav1.ListOptions) {
 
 func (s *space) env() translate.Env {
 	env := translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
+	env.HomeAPI, _ = s.pair.api.Load().(netip.AddrPort)
 	env.Virtual = func(node string) bool { return s.pair.home.pair(node) != nil }
 	if own := s.pair.own.Load(); own != nil {
 		env.MapOwn = func(here netip.Addr) netip.Addr {
@@ -80,7 +81,14 @@ func (s *space) twinChanged(before, now *corev1.Pod) {
 // objectChanged looks again at a reflected object, and at the pods that wait for it.
 func (s *space) objectChanged(k kind, o metav1.Object) {
 	p := s.pair
+	k = kindOfCopy(k, o.GetName())
 	p.home.queue.Add(key{p.cfg.Node, k, s.local, o.GetName()})
+	if k == kindToken {
+		if pod := p.tokenUser(s.local, o.GetName()); pod != nil {
+			p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
+		}
+		return
+	}
 	for _, pod := range p.users(k, s.local, o.GetName()) {
 		if _, ok := s.twins.Get(s.remote, pod.Name); !ok {
 			p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
@@ -96,10 +104,18 @@ func (s *space) enqueueAll() {
 	}
 	for k, copies := range s.copies {
 		for _, name := range copies.names() {
-			queue.Add(key{node, k, s.local, name})
+			queue.Add(key{node, kindOfCopy(k, name), s.local, name})
 		}
 		s.enqueueFollowers(k)
 	}
+}
+
+// kindOfCopy tells Secrets with tokens, which have no counterpart at home, from the twins of Secrets.
+func kindOfCopy(k kind, name string) kind {
+	if k == kindSecret && translate.IsTokenSecret(name) {
+		return kindToken
+	}
+	return k
 }
 
 // enqueueFollowers looks again at the local objects of a kind that follow by themselves.

@@ -38,10 +38,13 @@ func (p *Pair) sync(ctx context.Context, k key) (time.Duration, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if k.kind != kindPod {
-		return p.syncObject(ctx, k)
+	switch k.kind {
+	case kindPod:
+		return p.syncPod(ctx, k)
+	case kindToken:
+		return p.syncToken(ctx, k)
 	}
-	return p.syncPod(ctx, k)
+	return p.syncObject(ctx, k)
 }
 
 func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
@@ -58,6 +61,9 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 			env.refusal = p.refusal(local)
 			env.waitFor = p.missingReference(s, local)
 			env.taken = p.takenReference(local)
+			if env.waitFor == "" && s.tokensMissing(local) {
+				env.waitFor = "its tokens"
+			}
 		}
 	}
 	todo := plan(local, twin, env)

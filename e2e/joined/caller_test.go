@@ -31,7 +31,9 @@ type call struct {
 	To    netip.AddrPort
 	Size  int
 	For   time.Duration // of a stream or flood
-	Name  string        // to ask the DNS for
+	Name  string        // to ask the DNS for; of api: the path
+	Token string        // of api
+	CA    string        // of api, PEM
 }
 
 // answered is what came of it.
@@ -137,6 +139,8 @@ func (c call) do() answered {
 		return c.flood()
 	case "dns":
 		return c.resolve()
+	case "api":
+		return c.api()
 	}
 	conn, err := net.DialTimeout(c.Proto, c.To.String(), 2*time.Second)
 	if err != nil {

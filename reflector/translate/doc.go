@@ -84,6 +84,9 @@ type Env struct {
 	// all. It must be pure.
 	MapOwn func(netip.Addr) netip.Addr
 
+	// HomeAPI is where twins reach home's API server; not valid when they do not. Pods then get no tokens.
+	HomeAPI netip.AddrPort
+
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool
 }

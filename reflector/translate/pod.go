@@ -20,7 +20,7 @@ const ownPrefix = "spillway.dev/"
 func Twin(local *corev1.Pod, env Env) *corev1.Pod {
 	twin := &corev1.Pod{
 		ObjectMeta: twinMeta(&local.ObjectMeta, env),
-		Spec:       *twinSpec(local),
+		Spec:       *twinSpec(local, env),
 	}
 	twin.Labels[LabelNode] = env.NodeName
 	twin.Annotations[AnnotationImages] = imageHashes(&local.Spec)
@@ -75,7 +75,7 @@ func annotationTravels(key string) bool {
 }
 
 // twinSpec returns a copy of the spec of local minus what is true at home only. See fields.md.
-func twinSpec(local *corev1.Pod) *corev1.PodSpec {
+func twinSpec(local *corev1.Pod, env Env) *corev1.PodSpec {
 	spec := withoutEphemeral(&local.Spec)
 	spec.NodeName = ""
 	spec.SchedulerName = ""
@@ -90,6 +90,9 @@ func twinSpec(local *corev1.Pod) *corev1.PodSpec {
 	spec.Tolerations = travellingTolerations(spec.Tolerations)
 	spec.Affinity = twinAffinity(local, spec)
 	spec.TopologySpreadConstraints = softSpread(local, spec.TopologySpreadConstraints)
+	if TokensFollow(env) {
+		deliverTokens(spec, local.UID, env.HomeAPI)
+	}
 	dropIdentity(spec)
 	eachContainer(spec, func(c *corev1.Container) { asSeenAtHome(c.Env, local) })
 	volumesAsSeenAtHome(spec.Volumes)
