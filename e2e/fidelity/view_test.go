@@ -178,7 +178,11 @@ func everywhere(key, home, peer string) (reason, bool) {
 func withoutZero(resources string) string {
 	out := strings.NewReplacer(`"cpu":"0",`, "", `"memory":"0"`, "", `"cpu":"0"`, "").Replace(resources)
 	out = strings.NewReplacer(",}", "}", `"requests":{}`, "").Replace(out)
-	return strings.NewReplacer(",}", "}", "null", "{}").Replace(out)
+	out = strings.NewReplacer(",}", "}", "null", "{}").Replace(out)
+	if out == "" {
+		return "{}"
+	}
+	return out
 }
 
 func orNone(v view, key string) string {
