@@ -122,7 +122,7 @@ func (d *dice) projection() corev1.VolumeProjection {
 			p.DownwardAPI = &corev1.DownwardAPIProjection{Items: some(d, 4, d.downwardFile)}
 		},
 		func(p *corev1.VolumeProjection) {
-			p.ServiceAccountToken = &corev1.ServiceAccountTokenProjection{Path: d.path(), Audience: pick(d, "", "vault", "https://example.com"),
+			p.ServiceAccountToken = &corev1.ServiceAccountTokenProjection{Path: pick(d, d.path(), "token", "ca.crt"), Audience: pick(d, "", "vault", "https://example.com"),
 				ExpirationSeconds: maybe(d, 70, func() int64 { return int64(d.between(600, 86400)) })}
 		},
 		func(p *corev1.VolumeProjection) { p.ClusterTrustBundle = d.trustBundle() },
