@@ -96,6 +96,11 @@ bench: bin/lab ## Measure Spillway against plain Kubernetes; prints a table and 
 bench-tunnel: ## Measure the tunnel against bare wireguard-go (root); prints a table and writes JSON
 	go run ./e2e/bench/tunnel $(ARGS)
 
+.PHONY: bench-services
+bench-services: bin/lab ## Measure how soon a Service of home is at the provider
+	bin/lab build
+	go run ./e2e/bench/services $(ARGS)
+
 .PHONY: vet
 vet: ## Run go vet
 	go vet ./...

@@ -13,12 +13,13 @@ import (
 
 // What a pod says of its offloading: conditions and reasons that the controller writes on it.
 const (
-	conditionOffloaded  corev1.PodConditionType = "spillway.dev/Offloaded" // only ever False; there while the peer does not run the pod
-	offloadNotAllowed                           = "OffloadNotAllowed"
-	offloadRefused                              = "RefusedByProvider"
-	offloadNameTaken                            = "NameTakenAtProvider"
-	offloadNoRoom                               = "Unschedulable"
-	rootCertificateName                         = "kube-root-ca.crt" // a ConfigMap that every namespace has of its own
+	conditionOffloaded = corev1.PodConditionType("spillway.dev/Offloaded") // only ever False; there while the peer does not run the pod
+
+	offloadNotAllowed   = "OffloadNotAllowed"
+	offloadRefused      = "RefusedByProvider"
+	offloadNameTaken    = "NameTakenAtProvider"
+	offloadNoRoom       = "Unschedulable"
+	rootCertificateName = "kube-root-ca.crt" // a ConfigMap that every namespace has of its own
 )
 
 // podFacts is everything that the story of a pod is made of. Plain values; what the user may not read is absent.

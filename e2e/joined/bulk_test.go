@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,18 +120,6 @@ func (w *world) planOf(cluster string) realnode.ClusterPlan {
 		}
 	}
 	return realnode.ClusterPlan{}
-}
-
-// addrOf is where a node is on the wide-area network.
-func (w *world) addrOf(node string) netip.Addr {
-	for _, c := range w.lab.RealNodes().Plan().Clusters {
-		for _, n := range c.Nodes {
-			if n.Name == node {
-				return n.Addr
-			}
-		}
-	}
-	return netip.Addr{}
 }
 
 // megabytes of a rate, for people.
