@@ -51,7 +51,7 @@ func TestFidelity(t *testing.T) {
 		s.pairs = append(s.pairs, &pair{shape: shape, wrong: "it was not compared", done: shape.skip != ""})
 	}
 	s.began = time.Now()
-	err := wait.PollUntilContextTimeout(t.Context(), 400*time.Millisecond, limit, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 500*time.Millisecond, limit, true, func(ctx context.Context) (bool, error) {
 		if err := s.fill(ctx); err != nil {
 			return false, err
 		}
