@@ -110,6 +110,7 @@ func deliverTokens(spec *corev1.PodSpec, uid types.UID, api netip.AddrPort) {
 				*source = fromTokenSecret(uid, caKey, path)
 			}
 		}
+		projected.Sources = lastOfEachPath(projected.Sources)
 	}
 	if count == 0 || spec.HostNetwork {
 		return // a host's own file of names is not ours to change
@@ -127,6 +128,36 @@ func fromTokenSecret(uid types.UID, key, path string) corev1.VolumeProjection {
 	return corev1.VolumeProjection{Secret: &corev1.SecretProjection{
 		LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecretName(uid)}, Items: []corev1.KeyToPath{{Key: key, Path: path}},
 	}}
+}
+
+// lastOfEachPath leaves of files with the same path the last, which is the one that a kubelet lets a container see. The API
+// takes a token on the path of another file, but no Secret. sources is changed in place.
+func lastOfEachPath(sources []corev1.VolumeProjection) []corev1.VolumeProjection {
+	seen := map[string]bool{}
+	again := func(path string) bool {
+		was := seen[path]
+		seen[path] = true
+		return was
+	}
+	for i := len(sources) - 1; i >= 0; i-- {
+		s, hidden := &sources[i], false
+		switch {
+		case s.Secret != nil && len(s.Secret.Items) > 0:
+			s.Secret.Items = slices.DeleteFunc(s.Secret.Items, func(k corev1.KeyToPath) bool { return again(k.Path) })
+			hidden = len(s.Secret.Items) == 0 // which would mean all keys
+		case s.ConfigMap != nil && len(s.ConfigMap.Items) > 0:
+			s.ConfigMap.Items = slices.DeleteFunc(s.ConfigMap.Items, func(k corev1.KeyToPath) bool { return again(k.Path) })
+			hidden = len(s.ConfigMap.Items) == 0
+		case s.DownwardAPI != nil:
+			s.DownwardAPI.Items = slices.DeleteFunc(s.DownwardAPI.Items, func(f corev1.DownwardAPIVolumeFile) bool { return again(f.Path) })
+		case s.ClusterTrustBundle != nil:
+			hidden = again(s.ClusterTrustBundle.Path)
+		}
+		if hidden {
+			*s = corev1.VolumeProjection{}
+		}
+	}
+	return slices.DeleteFunc(sources, func(s corev1.VolumeProjection) bool { return s == corev1.VolumeProjection{} })
 }
 
 // addEnv sets a variable that the user has not set.

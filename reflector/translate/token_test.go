@@ -80,3 +80,27 @@ func TestTokenSecret(t *testing.T) {
 		t.Error("a Secret that does not say when has a time")
 	}
 }
+
+// TestTwin_TokensOnThePathOfOthers: a kubelet shows the last of two files with the same path. The API does not take two.
+func TestTwin_TokensOnThePathOfOthers(t *testing.T) {
+	env := serviceEnv
+	env.HomeAPI = netip.MustParseAddrPort("100.71.0.1:443")
+	item := func(path string) []corev1.KeyToPath { return []corev1.KeyToPath{{Key: "key", Path: path}} }
+	token := corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}}
+	own := corev1.VolumeProjection{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "own"}, Items: item("token")}}
+	local := podWithToken()
+	for name, row := range map[string]struct {
+		sources []corev1.VolumeProjection
+		want    string
+	}{
+		"token last":  {[]corev1.VolumeProjection{own, token}, "spillway-token-1111"},
+		"token first": {[]corev1.VolumeProjection{token, own}, "own"},
+		"two tokens":  {[]corev1.VolumeProjection{token, token}, "spillway-token-1111"},
+	} {
+		local.Spec.Volumes[1].Projected.Sources = row.sources
+		got := translate.Twin(local, env).Spec.Volumes[1].Projected.Sources
+		if len(got) != 1 || got[0].Secret.Name != row.want || len(got[0].Secret.Items) != 1 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
