@@ -176,7 +176,7 @@ func (r *run) one(ctx context.Context, i uint64) {
 	r.accepted.Add(1)
 	note(&r.sent, pod)
 	note(&r.kept, local)
-	twin := translate.Twin(local, env())
+	twin := translate.Twin(local, env(i))
 	for _, words := range broken(local, twin, r.denied) {
 		r.fault("pod %d: %s", i, words)
 	}
@@ -185,10 +185,10 @@ func (r *run) one(ctx context.Context, i uint64) {
 		r.fault("pod %d: the provider refuses the twin: %v", i, err)
 		return
 	}
-	if patch, subresource, err := translate.Drift(local, made, env()); err != nil || patch != nil {
+	if patch, subresource, err := translate.Drift(local, made, env(i)); err != nil || patch != nil {
 		r.fault("pod %d: the twin that was just made differs (%s): %s %v", i, subresource, patch, err)
 	}
-	if patch, err := translate.StatusPatch(local, translate.PodStatus(local, made, env())); err != nil || patch != nil {
+	if patch, err := translate.StatusPatch(local, translate.PodStatus(local, made, env(i))); err != nil || patch != nil {
 		r.fault("pod %d: the twin that was just made has something to tell: %s %v", i, patch, err)
 	}
 }

@@ -48,8 +48,9 @@ func TestOne(t *testing.T) {
 	if flag.Lookup("pod").Value.String() == "" {
 		t.Skip("prints the pod that -pod names")
 	}
-	local := newPod(theOptions(t).seed, number(t, "pod"))
-	for _, pod := range []any{local, translate.Twin(local, env())} {
+	i := number(t, "pod")
+	local := newPod(theOptions(t).seed, i)
+	for _, pod := range []any{local, translate.Twin(local, env(i))} {
 		text, err := yaml.Marshal(pod)
 		if err != nil {
 			t.Fatal(err)
