@@ -22,7 +22,7 @@ func identities() []shape {
 		{name: "dns-of-a-service-by-namespace", spec: see("finds:front.fidelity", "finds:front.fidelity.svc", "finds:front.fidelity.svc.cluster.local"),
 			skip: "twins do not search the domains of home yet"},
 		{name: "dns-default", spec: once(resolver, "dnsPolicy: Default")},
-		{name: "dns-none", spec: once(resolver, "dnsPolicy: None\ndnsConfig: {nameservers: [192.0.2.53], searches: [example.org], options: [{name: ndots, value: \"3\"}, {name: edns0}]}")},
+		{name: "dns-none", spec: once(resolver, "dnsPolicy: None\ndnsConfig: {nameservers: [192.0.2.53], searches: [example.org], options: [{name: ndots, value: \"3\"}]}")},
 		{name: "run-as-user", spec: once(who, "securityContext: {runAsUser: 1000, runAsGroup: 2000, supplementalGroups: [3000]}")},
 		{name: "run-as-non-root-refused", until: waiting("CreateContainerConfigError"), spec: once(who, "securityContext: {runAsNonRoot: true}"),
 			differs: map[string]reason{"app: message": kubeletWords}},
