@@ -163,6 +163,7 @@ func (b *bed) measure(ctx context.Context, o options) error {
 		}
 		fmt.Printf("%-50s %8s   at most %6s   %s\n", row.name, row.got.Round(100*time.Microsecond), row.bound, verdict)
 	}
+	fmt.Printf("under load: median %s, p90 %s, slowest %s\n", at(loaded, 50).Round(time.Millisecond), at(loaded, 90).Round(time.Millisecond), at(loaded, 100).Round(time.Millisecond))
 	if !ok {
 		fmt.Println("Something falls short.")
 	}
