@@ -86,7 +86,7 @@ func plan(local, twin *corev1.Pod, env planEnv) step {
 	case local.DeletionTimestamp != nil:
 		return planDeleting(local, twin, env)
 	case terminal(local):
-		return planTerminal(twin)
+		return planTerminal(local, twin, env)
 	case twin == nil:
 		return planAbsent(local, env)
 	default:
@@ -151,10 +151,14 @@ func shortened(local, twin *corev1.Pod) bool {
 		local.DeletionTimestamp.Add(time.Second).Before(twin.DeletionTimestamp.Time)
 }
 
-// planTerminal: the local pod has ended for good. A finished twin stays for its logs until the local object goes.
-func planTerminal(twin *corev1.Pod) step {
-	if twin == nil || terminal(twin) {
+// planTerminal: the local pod has ended for good. A finished twin stays for its logs until the local object goes. Its kubelet
+// may say that a pod has failed, past its deadline for example, before the containers have ended: how they did follows.
+func planTerminal(local, twin *corev1.Pod, env planEnv) step {
+	if twin == nil {
 		return step{kind: stepNone}
+	}
+	if terminal(twin) {
+		return setStatus(local, translate.PodStatus(local, twin, env.Env))
 	}
 	return endTwin(twin, time.Duration(ptrOr(twin.Spec.TerminationGracePeriodSeconds, 30))*time.Second)
 }

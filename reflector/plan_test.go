@@ -131,6 +131,11 @@ func phase(p corev1.PodPhase) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { running(pod); pod.Status.Phase = p }
 }
 
+// exited: its container has ended.
+func exited(pod *corev1.Pod) {
+	pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137}}
+}
+
 // deleted: asked to end with this grace, of which so many seconds are left.
 func deleted(grace, left int64) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
@@ -272,6 +277,8 @@ func TestPlan_LocalEnded(t *testing.T) {
 		"its twin has ended, and stays for its logs": {local: localPod(phase(corev1.PodSucceeded)), twin: twinOf(l, phase(corev1.PodSucceeded)), want: planned{Kind: stepNone}},
 		"its twin runs (somebody failed it at home)": {local: localPod(phase(corev1.PodFailed)), twin: twinOf(l, running), want: planned{Kind: stepDeleteTwin, Grace: 7 * time.Second}},
 		"its twin is ending":                         {local: localPod(phase(corev1.PodFailed)), twin: twinOf(l, running, deleted(7, 3)), want: planned{Kind: stepNone}},
+		"a container ends after its pod":             {local: localPod(phase(corev1.PodFailed)), twin: twinOf(l, phase(corev1.PodFailed), exited), want: planned{Kind: stepSetStatus}},
+		"and is told once":                           {local: localPod(phase(corev1.PodFailed), exited), twin: twinOf(l, phase(corev1.PodFailed), exited), want: planned{Kind: stepNone}},
 		"the twin ended otherwise":                   {local: localPod(phase(corev1.PodFailed)), twin: twinOf(l, phase(corev1.PodSucceeded)), want: planned{Kind: stepNone}},
 	})
 }

@@ -11,14 +11,14 @@ import (
 // PodStatus returns the status that local should have while twin runs it. The result shares memory with both: read it,
 // do not change it. Times are the twin's.
 //
-// A local pod that has ended keeps its status for ever. A twin without a node changes nothing on a fresh local pod,
+// A local pod that has ended keeps its status for ever, but for containers that had not ended then. A twin without a node changes nothing on a fresh local pod,
 // unless the provider's scheduler says that it fits nowhere (ConditionOffloaded). A twin that is deleted in the provider
 // does not end a pod that is always restarted, since it will be made again; it fails others with DisruptionTarget.
 //
 // The caller has checked that the twin is local's (AnnotationOriginUID).
 func PodStatus(local, twin *corev1.Pod, env Env) corev1.PodStatus {
 	if ended(local) {
-		return local.Status
+		return lastWords(local, twin)
 	}
 	from := &twin.Status
 	s := local.Status // what is not written below is home's own; see fields.md
@@ -36,6 +36,33 @@ func PodStatus(local, twin *corev1.Pod, env Env) corev1.PodStatus {
 	s.Resources = from.Resources
 	s.Conditions = conditions(local, twin, s.Phase, s.ObservedGeneration)
 	return s
+}
+
+// lastWords returns the status of a local pod that has ended: as it is, with the ends of containers that came after that of
+// the pod.
+func lastWords(local, twin *corev1.Pod) corev1.PodStatus {
+	s := local.Status
+	if twin.Status.Phase != s.Phase || twin.DeletionTimestamp != nil || local.DeletionTimestamp != nil || !pending(&s) {
+		return s
+	}
+	from := &twin.Status
+	s.InitContainerStatuses = known(from.InitContainerStatuses, local.Spec.InitContainers)
+	s.ContainerStatuses = known(from.ContainerStatuses, local.Spec.Containers)
+	s.EphemeralContainerStatuses = knownEphemeral(from.EphemeralContainerStatuses, local.Spec.EphemeralContainers)
+	s.Conditions = conditions(local, twin, s.Phase, s.ObservedGeneration)
+	return s
+}
+
+// pending says whether a container has not ended.
+func pending(s *corev1.PodStatus) bool {
+	for _, list := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range list {
+			if list[i].State.Terminated == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // phase returns the phase of local while twin runs it.
