@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coreac "k8s.io/client-go/applyconfigurations/core/v1"
 	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
 	networkingac "k8s.io/client-go/applyconfigurations/networking/v1"
@@ -45,6 +47,8 @@ type tenant struct {
 	consumer string // the consumer's cluster id
 	share    v1alpha1.Share
 	ranges   []string // of the consumer, as seen here
+
+	names map[string]string // by the consumer's name: namespaces that are called otherwise than usual
 }
 
 // seenRanges are the ranges of a Peering's peer as seen here, sorted; none without a tunnel of ours.
@@ -69,9 +73,12 @@ func (t tenant) labels() map[string]string {
 	return map[string]string{v1alpha1.LabelTenant: t.consumer}
 }
 
-// namespaceName is the name at the provider of a namespace of the consumer: the same name, and what tells consumers
-// apart. The consumer's id is hashed, since ids need not differ in their first characters.
+// namespaceName is the name at the provider of a namespace of the consumer: what was chosen for it, or the same name, and
+// what tells consumers apart. The consumer's id is hashed, since ids need not differ in their first characters.
 func (t tenant) namespaceName(local string) string {
+	if name := t.names[local]; name != "" {
+		return name
+	}
 	sum := sha256.Sum256([]byte(t.consumer))
 	suffix := "-" + hex.EncodeToString(sum[:4])
 	const longest = 63
@@ -80,6 +87,13 @@ func (t tenant) namespaceName(local string) string {
 		local = local[:longest-len(suffix)-9] + "-" + hex.EncodeToString(whole[:4])
 	}
 	return local + suffix
+}
+
+// mayShare says whether a tenant may call a namespace here as it does at home, if the name is free: not where others rely
+// on what a name means.
+func (t tenant) mayShare(local string) bool {
+	return t.share.NamespaceNames == v1alpha1.NamespaceNamesSameIfFree && local != metav1.NamespaceDefault &&
+		!strings.HasPrefix(local, "kube-") && !strings.HasPrefix(local, "spillway-") && !strings.HasPrefix(local, "openshift-")
 }
 
 // identity is what gives the consumer its way in.

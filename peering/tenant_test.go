@@ -93,6 +93,26 @@ func TestTenant_PodSecurity(t *testing.T) {
 	}
 }
 
+// TestTenant_MayShare: names that others rely on are never given away.
+func TestTenant_MayShare(t *testing.T) {
+	same := tenant{share: v1alpha1.Share{NamespaceNames: v1alpha1.NamespaceNamesSameIfFree}}
+	for local, want := range map[string]bool{
+		"shop": true, "default": false, "kube-system": false, "kube-public": false, "spillway-system": false, "spillway-tenant-x": false,
+		"kubernetes-dashboard": true,
+	} {
+		if got := same.mayShare(local); got != want {
+			t.Errorf("%s: %v, want %v", local, got, want)
+		}
+		if (tenant{}).mayShare(local) {
+			t.Errorf("%s is shared although nobody said so", local)
+		}
+	}
+	chosen := tenant{consumer: "id-1", names: map[string]string{"shop": "shop"}}
+	if got := chosen.namespaceName("shop"); got != "shop" {
+		t.Errorf("a chosen name became %q", got)
+	}
+}
+
 func TestTenant_QuotaCountsRequests(t *testing.T) {
 	quota := tenant{consumer: "id-1"}.quota("shop-x", amounts{
 		corev1.ResourceCPU: 1500, corev1.ResourceMemory: 1 << 30 * 1000, corev1.ResourcePods: 7000, "example.org/gpu": 2000,

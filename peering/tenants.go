@@ -36,6 +36,7 @@ type tenantState struct {
 	namespaces map[string]v1alpha1.PodSecurityLevel // by the consumer's name: as made
 	quotas     map[string]amounts                   // by name here
 	open       map[string]bool                      // by the consumer's name: the tenant was let in
+	names      map[string]string                    // by the consumer's name: as chosen
 }
 
 func validNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
@@ -48,6 +49,7 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 	if state == nil || now.Sub(state.ensured) > ensureEvery {
 		state = &tenantState{
 			ensured: now, namespaces: map[string]v1alpha1.PodSecurityLevel{}, quotas: map[string]amounts{}, open: map[string]bool{},
+			names: map[string]string{},
 		}
 		t.made[p.Name] = state
 	}
@@ -56,6 +58,9 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 	}
 	requests, _ := t.caches.requests.Get(want.namespace(), requestsConfigMap)
 	wanted := requestedNamespaces(requests)
+	if want.names, err = t.chooseNames(ctx, want, state, wanted); err != nil {
+		return false, err
+	}
 	made, stuck := t.ensureNamespaces(ctx, want, state, wanted)
 	o := t.caches.ledger.offer(&want.share, t.caches.namespacesOf(want.consumer))
 	if err := t.ensureQuotas(ctx, want, state, o, made); err != nil {
@@ -137,6 +142,7 @@ func (t *tenants) ensureNamespaces(ctx context.Context, want tenant, state *tena
 		if level, done := state.namespaces[local]; !done || level != want.share.PodSecurity {
 			if err := t.ensureHome(ctx, want, local); err != nil {
 				stuck = append(stuck, err)
+				delete(state.names, local) // somebody may have taken the name meanwhile
 				continue
 			}
 			state.namespaces[local] = want.share.PodSecurity
@@ -147,6 +153,30 @@ func (t *tenants) ensureNamespaces(ctx context.Context, want tenant, state *tena
 		stuck = append(stuck, err)
 	}
 	return made, errors.Join(stuck...)
+}
+
+// chooseNames says how the namespaces that are wanted are called here: those that are there keep their names.
+func (t *tenants) chooseNames(ctx context.Context, want tenant, state *tenantState, wanted []string) (map[string]string, error) {
+	for _, ns := range t.caches.namespaces.Index(indexTenant, want.consumer) {
+		if local, isHome := ns.Annotations[annotationOriginNamespace]; isHome && ns.DeletionTimestamp == nil {
+			state.names[local] = ns.Name
+		}
+	}
+	for _, local := range wanted {
+		if state.names[local] != "" || !want.mayShare(local) {
+			continue
+		}
+		_, err := t.cfg.Client.CoreV1().Namespaces().Get(ctx, local, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			state.names[local] = local
+		case err != nil:
+			return nil, fmt.Errorf("get namespace %s: %w", local, err)
+		default:
+			state.names[local] = want.namespaceName(local)
+		}
+	}
+	return state.names, nil
 }
 
 func (t *tenants) ensureHome(ctx context.Context, want tenant, local string) error {
@@ -232,6 +262,7 @@ func (t *tenants) dropNamespaces(ctx context.Context, want tenant, state *tenant
 		}
 		delete(state.namespaces, local)
 		delete(state.open, local)
+		delete(state.names, local)
 		delete(state.quotas, ns.Name)
 	}
 	return nil

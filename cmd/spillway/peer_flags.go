@@ -17,6 +17,7 @@ type peerFlags struct {
 	share, shareResources string
 	nodeSelector          string
 	podSecurity           string
+	sameNamespaces        bool
 	nodeName, nodeLabels  string
 	tunnel, via           string
 	endpoints             []string
@@ -35,6 +36,7 @@ type peerWish struct {
 	resources          *corev1.ResourceList
 	nodeSelector       map[string]string
 	podSecurity        *v1alpha1.PodSecurityLevel
+	namespaceNames     *v1alpha1.NamespaceNames
 	nodeName           string // empty: as it is, or spillway- and the name
 	nodeLabels         map[string]string
 	tunnel             *v1alpha1.TunnelMode
@@ -99,6 +101,7 @@ func (f *peerFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.shareResources, "share-resources", "", "the most the provider shares in all, for example cpu=32,memory=64Gi (default: no bound)")
 	flags.StringVar(&f.nodeSelector, "share-node-selector", "", "labels of the nodes the provider shares, for example pool=lend (default: all nodes)")
 	flags.StringVar(&f.podSecurity, "pod-security", "", "Pod Security level at the provider: privileged, baseline or restricted (default baseline)")
+	flags.BoolVar(&f.sameNamespaces, "same-namespaces", false, "call namespaces at the provider as at home where the name is free there, so that names of Services mean the same")
 	flags.StringVar(&f.nodeName, "node-name", "", "name of the virtual node (default: spillway- and the name of the Peering)")
 	flags.StringVar(&f.nodeLabels, "node-labels", "", "labels for the virtual node, for example tier=remote,cost=low")
 	flags.StringVar(&f.tunnel, "tunnel", "", "how pod networks are joined: Tunnel, External or Off (default: as it is; at first Tunnel if both clusters have gateways, else Off)")
@@ -189,6 +192,13 @@ func (f *peerFlags) parseShare(wish *peerWish) error {
 			return err
 		}
 		wish.podSecurity = &level
+	}
+	if f.given("same-namespaces") {
+		names := v1alpha1.NamespaceNamesSuffixed
+		if f.sameNamespaces {
+			names = v1alpha1.NamespaceNamesSameIfFree
+		}
+		wish.namespaceNames = &names
 	}
 	return nil
 }

@@ -63,6 +63,9 @@ func wantShare(existing *v1alpha1.Peering, wish peerWish) *v1alpha1.Share {
 	if wish.podSecurity != nil {
 		share.PodSecurity = *wish.podSecurity
 	}
+	if wish.namespaceNames != nil {
+		share.NamespaceNames = *wish.namespaceNames
+	}
 	return share
 }
 

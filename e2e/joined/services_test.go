@@ -58,7 +58,7 @@ func TestServices(t *testing.T) {
 				return nil
 			})
 		}
-		w.resolves(t, away[0], name+"."+remote+".svc.cluster.local.", to.Addr())
+		w.resolves(t, west, away[0], name+"."+remote+".svc.cluster.local.", to.Addr())
 	}
 	for range 8 { // both endpoints get some
 		w.cell(t, away[0], call{Proto: "tcp", To: address("home"), Size: 10}, away[0].addr)
@@ -124,15 +124,30 @@ func TestEndpointsOfALostPeer(t *testing.T) {
 	}
 }
 
-// resolves has a pod at west ask the DNS there.
-func (w *world) resolves(t *testing.T, from *caller, name string, want netip.Addr) {
+// TestNamesOfHome: where namespaces are called as at home, so are Services of other namespaces.
+func TestNamesOfHome(t *testing.T) {
+	w := theWorld(t)
+	ns := w.namespace(t, "front")
+	away := w.pods(t, ns, "away", far, 1)[0]
+	if remote := w.remoteNamespace(t, far, ns); remote != ns {
+		t.Fatalf("namespace %s is called %s at %s", ns, remote, far)
+	}
+	svc, err := w.sides[far].kube.CoreV1().Services(ns).Get(t.Context(), "front", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.resolves(t, far, away, "front."+ns+".svc.cluster.local.", netip.MustParseAddr(svc.Spec.ClusterIP))
+}
+
+// resolves has a pod at a provider ask the DNS there.
+func (w *world) resolves(t *testing.T, provider string, from *caller, name string, want netip.Addr) {
 	t.Helper()
-	dns, err := w.sides[west].kube.CoreV1().Services("kube-system").Get(t.Context(), "kube-dns", metav1.GetOptions{})
+	dns, err := w.sides[provider].kube.CoreV1().Services("kube-system").Get(t.Context(), "kube-dns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	to := netip.AddrPortFrom(netip.MustParseAddr(dns.Spec.ClusterIP), 53)
-	eventually(t, soon, "the DNS of "+west+" knows "+name, func(context.Context) error {
+	eventually(t, soon, "the DNS of "+provider+" knows "+name, func(context.Context) error {
 		if got := from.call(call{Proto: "dns", To: to, Name: name}); got.Source != want.String() {
 			return fmt.Errorf("%s is %q, want %s: %s", name, got.Source, want, got.Error)
 		}

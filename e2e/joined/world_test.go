@@ -131,7 +131,11 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		}
 	}
 	for _, provider := range []string{west, far} {
-		if out, err := w.spillway(ctx, "peer", "--context", east, "--remote-context", provider, "--timeout", "30s"); err != nil {
+		args := []string{"peer", "--context", east, "--remote-context", provider, "--timeout", "30s"}
+		if provider == far {
+			args = append(args, "--same-namespaces")
+		}
+		if out, err := w.spillway(ctx, args...); err != nil {
 			return w, fmt.Errorf("peer: %w\n%s\n%s", err, out, w.agentLogs())
 		}
 	}

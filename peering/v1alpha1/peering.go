@@ -162,7 +162,25 @@ type Share struct {
 	// +kubebuilder:default=baseline
 	// +kubebuilder:validation:Enum=privileged;baseline;restricted
 	PodSecurity PodSecurityLevel `json:"podSecurity,omitempty"`
+
+	// namespaceNames says how the namespaces of the tenant are called here. Suffixed (default): as at home, with a suffix
+	// that tells consumers apart. SameIfFree: as at home where no namespace of that name is here, so that
+	// SERVICE.NAMESPACE.svc.cluster.local means the same in both clusters; a tenant then takes names that you may want
+	// later. Names that Kubernetes or Spillway use are never given. A namespace keeps its name.
+	// +optional
+	// +kubebuilder:default=Suffixed
+	// +kubebuilder:validation:Enum=Suffixed;SameIfFree
+	NamespaceNames NamespaceNames `json:"namespaceNames,omitempty"`
 }
+
+// NamespaceNames says how the namespaces of a tenant are called at the provider.
+type NamespaceNames string
+
+// The ways to call the namespaces of a tenant.
+const (
+	NamespaceNamesSuffixed   NamespaceNames = "Suffixed"
+	NamespaceNamesSameIfFree NamespaceNames = "SameIfFree"
+)
 
 // PodSecurityLevel is a level of the Pod Security Standards.
 type PodSecurityLevel string
