@@ -308,7 +308,7 @@ func TestPeering_Defaults(t *testing.T) {
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	want := &Share{Percent: 100, PodSecurity: PodSecurityBaseline}
+	want := &Share{Percent: 100, PodSecurity: PodSecurityBaseline, NamespaceNames: NamespaceNamesSuffixed}
 	if diff := cmp.Diff(want, got.Spec.Share); diff != "" {
 		t.Errorf("an empty share (-want +got):\n%s", diff)
 	}
