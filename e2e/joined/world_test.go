@@ -131,15 +131,16 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		}
 	}
 	for _, provider := range []string{west, far} {
-		args := []string{"peer", "--context", east, "--remote-context", provider, "--timeout", "30s"}
-		if provider == far {
-			args = append(args, "--same-namespaces")
-		}
-		if out, err := w.spillway(ctx, args...); err != nil {
+		if out, err := w.peer(ctx, provider); err != nil {
 			return w, fmt.Errorf("peer: %w\n%s\n%s", err, out, w.agentLogs())
 		}
 	}
 	return w, nil
+}
+
+// peer joins east with a provider, which calls namespaces as home does if it is far.
+func (w *world) peer(ctx context.Context, provider string) (string, error) {
+	return w.spillway(ctx, "peer", "--context", east, "--remote-context", provider, "--timeout", "60s", fmt.Sprintf("--same-namespaces=%v", provider == far))
 }
 
 func (w *world) addSide(ctx context.Context, c *lab.Cluster) error {
@@ -323,7 +324,8 @@ func (w *world) namespace(t *testing.T, apps ...string) string {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, soon, "the ServiceAccount of namespace "+name, func(ctx context.Context) error {
+	// The cluster's own controllers take their time after its API server was away.
+	eventually(t, 2*time.Minute, "the ServiceAccount of namespace "+name, func(ctx context.Context) error {
 		_, err := kube.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
