@@ -15,12 +15,22 @@ const (
 	// LabelTenant is on everything a provider makes for one of its tenants. Its value is the consumer's cluster id.
 	LabelTenant = "spillway.dev/tenant"
 
-	// LabelOffload on a namespace of the consumer says whether its pods may run in a peer. Only the value
-	// OffloadEnabled allows it.
+	// LabelOffload on a namespace of the consumer says whether its pods may run in a peer. OffloadEnabled
+	// allows it, and so does an OffloadPolicy unless the value is OffloadDisabled.
 	LabelOffload = "spillway.dev/offload"
 
 	// OffloadEnabled is the value of LabelOffload that lets the pods of a namespace leave the cluster.
 	OffloadEnabled = "enabled"
+
+	// OffloadDisabled is the value of LabelOffload that closes a namespace, whatever its OffloadPolicies say.
+	OffloadDisabled = "disabled"
+
+	// AnnotationPolicy is on pods that an OffloadPolicy has steered: its name.
+	AnnotationPolicy = "spillway.dev/offload-policy"
+
+	// WebhookName is the name of the MutatingWebhookConfiguration that steers pods of namespaces with OffloadPolicies, and, in
+	// SystemNamespace, of the Secret with its certificate and of the Service that leads to it.
+	WebhookName = "spillway-webhook"
 
 	// AnnotationOriginUID is on every twin: the UID of the local object. A local object with the same name and
 	// another UID is another object.
@@ -42,6 +52,9 @@ const (
 
 	// TaintVirtualNode keeps off a virtual node every pod that does not tolerate it. Effect NoSchedule, value empty.
 	TaintVirtualNode = "spillway.dev/virtual-node"
+
+	// HeldSeconds is how long, in seconds, pods on virtual nodes tolerate that their node does not answer.
+	HeldSeconds = 100 * 365 * 24 * 3600
 
 	// LabelGateway on a Node makes it a gateway of the tunnel. Its value does not matter.
 	LabelGateway = "spillway.dev/gateway"

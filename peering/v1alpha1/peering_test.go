@@ -1,45 +1,21 @@
 package v1alpha1
 
 import (
-	"os"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
-	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json" // whole numbers become int64, as in the API server
-	"k8s.io/apimachinery/pkg/util/validation/field"
-	celconfig "k8s.io/apiserver/pkg/apis/cel"
-	"sigs.k8s.io/yaml"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-const crdFile = "../../charts/spillway/crds/spillway.dev_peerings.yaml"
-
-// TestCRD_AcceptedByAPIServer runs the validation that an API server runs when the CRD is created, the cost
-// limits of the CEL rules included.
-func TestCRD_AcceptedByAPIServer(t *testing.T) {
-	crd := loadCRD(t)
-	crd.Status.StoredVersions = []string{"v1alpha1"} // the API server fills this before it validates
-	for _, err := range crdvalidation.ValidateCustomResourceDefinition(t.Context(), crd) {
-		t.Errorf("an API server would refuse %s: %v", crdFile, err)
-	}
-}
-
 // TestPeering_Create has one row per rule. want are the refusals of the API server; none: accepted.
 func TestPeering_Create(t *testing.T) {
-	schema := newSchema(t)
+	schema := newSchema(t, peeringCRD)
 	for name, row := range map[string]struct {
 		edit func(*Peering)
 		want []string
@@ -150,7 +126,7 @@ func TestPeering_Create(t *testing.T) {
 // TestPeering_Update has one row per transition rule, and one per change that must stay possible.
 func TestPeering_Update(t *testing.T) {
 	const nodeNameFixed = "spec.borrow.nodeName: nodeName cannot be changed while pods may be bound to the node. Delete the Peering and peer again"
-	schema := newSchema(t)
+	schema := newSchema(t, peeringCRD)
 	for name, row := range map[string]struct {
 		before, after func(*Peering)
 		want          []string
@@ -194,7 +170,7 @@ func TestPeering_Update(t *testing.T) {
 
 // TestPeering_CreateUntyped has the mistakes that the Go types make impossible.
 func TestPeering_CreateUntyped(t *testing.T) {
-	schema := newSchema(t)
+	schema := newSchema(t, peeringCRD)
 	for name, row := range map[string]struct {
 		path  []string
 		value any // nil takes the field away
@@ -235,7 +211,7 @@ func TestPeering_CreateUntyped(t *testing.T) {
 func TestPeering_Tunnel(t *testing.T) {
 	const sizes = "range and as must be ranges of the same size and family, for example 10.244.0.0/16 and 100.64.0.0/16"
 	const noRange = "cidr must be a range such as 10.244.0.0/16 or fd00:1::/48"
-	schema := newSchema(t)
+	schema := newSchema(t, peeringCRD)
 	for name, row := range map[string]struct {
 		edit func(*Tunnel)
 		want []string
@@ -297,7 +273,7 @@ func TestPeering_Tunnel(t *testing.T) {
 }
 
 func TestPeering_Defaults(t *testing.T) {
-	schema := newSchema(t)
+	schema := newSchema(t, peeringCRD)
 	p := validPeering()
 	p.Spec.Share = &Share{}
 	var got Peering
@@ -350,90 +326,4 @@ func validPeering() *Peering {
 			},
 		},
 	}
-}
-
-// crdSchema answers as an API server that serves the generated CRD.
-type crdSchema struct {
-	structural *structuralschema.Structural
-	openAPI    validation.SchemaValidator
-	rules      *cel.Validator
-}
-
-func newSchema(t *testing.T) crdSchema {
-	t.Helper()
-	props := loadCRD(t).Spec.Validation // one version only: the conversion moves its schema here
-	if props == nil {
-		t.Fatalf("%s has no schema", crdFile)
-	}
-	structural, err := structuralschema.NewStructural(props.OpenAPIV3Schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	openAPI, _, err := validation.NewSchemaValidator(props.OpenAPIV3Schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return crdSchema{structural, openAPI, cel.NewValidator(structural, true, celconfig.PerCallLimit)}
-}
-
-func loadCRD(t *testing.T) *apiextensions.CustomResourceDefinition {
-	t.Helper()
-	data, err := os.ReadFile(crdFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var external apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict(data, &external); err != nil {
-		t.Fatal(err)
-	}
-	apiextensionsv1.SetObjectDefaults_CustomResourceDefinition(&external)
-	var crd apiextensions.CustomResourceDefinition
-	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&external, &crd, nil); err != nil {
-		t.Fatal(err)
-	}
-	return &crd
-}
-
-// defaulted is the stored form of p.
-func (s crdSchema) defaulted(t *testing.T, p *Peering) map[string]any {
-	t.Helper()
-	data, err := json.Marshal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var object map[string]any
-	if err := json.Unmarshal(data, &object); err != nil {
-		t.Fatal(err)
-	}
-	defaulting.Default(object, s.structural)
-	return object
-}
-
-// validate returns the refusals of object as an update of old, or as a new object if old is nil.
-func (s crdSchema) validate(t *testing.T, object, old map[string]any) []string {
-	t.Helper()
-	var errs field.ErrorList
-	var oldObject any
-	if old == nil {
-		errs = validation.ValidateCustomResource(nil, object, s.openAPI)
-	} else {
-		oldObject = old
-		errs = validation.ValidateCustomResourceUpdate(nil, object, old, s.openAPI)
-	}
-	celErrs, _ := s.rules.Validate(t.Context(), nil, s.structural, object, oldObject, celconfig.RuntimeCELCostBudget)
-	return refusals(append(errs, celErrs...))
-}
-
-// refusals are "field: message" of each error, sorted; "message" alone where it is about the whole object.
-func refusals(errs field.ErrorList) []string {
-	var out []string
-	for _, err := range errs {
-		detail := strings.TrimPrefix(err.Detail, err.Field+" in body ")
-		if detail == "" {
-			detail = err.Type.String()
-		}
-		out = append(out, strings.TrimPrefix(err.Field+": "+detail, "<nil>: "))
-	}
-	slices.Sort(out)
-	return out
 }

@@ -15,12 +15,15 @@ var GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
 // PeeringResource is the resource under which the API server serves Peering.
 var PeeringResource = GroupVersion.WithResource("peerings")
 
+// OffloadPolicyResource is the resource under which the API server serves OffloadPolicy.
+var OffloadPolicyResource = GroupVersion.WithResource("offloadpolicies")
+
 // PeeringKind is the kind of Peering objects.
 const PeeringKind = "Peering"
 
 // AddToScheme registers the kinds of this package.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &Peering{}, &PeeringList{})
+	scheme.AddKnownTypes(GroupVersion, &Peering{}, &PeeringList{}, &OffloadPolicy{}, &OffloadPolicyList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -36,9 +36,22 @@ type Peerings interface {
 
 // New returns a client for the cluster that config points at. The config is copied, not kept.
 func New(config *rest.Config) (Peerings, error) {
+	restClient, scheme, err := newREST(config)
+	if err != nil {
+		return nil, err
+	}
+	return gentype.NewClientWithList[*v1alpha1.Peering, *v1alpha1.PeeringList](
+		v1alpha1.PeeringResource.Resource, restClient, runtime.NewParameterCodec(scheme), metav1.NamespaceNone,
+		func() *v1alpha1.Peering { return &v1alpha1.Peering{} },
+		func() *v1alpha1.PeeringList { return &v1alpha1.PeeringList{} },
+	), nil
+}
+
+// newREST returns a client that knows the kinds of v1alpha1, and their scheme.
+func newREST(config *rest.Config) (rest.Interface, *runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config = rest.CopyConfig(config)
 	config.GroupVersion = &v1alpha1.GroupVersion
@@ -48,11 +61,7 @@ func New(config *rest.Config) (Peerings, error) {
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	restClient, err := rest.RESTClientFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("make client for %s: %w", config.Host, err)
+		return nil, nil, fmt.Errorf("make client for %s: %w", config.Host, err)
 	}
-	return gentype.NewClientWithList[*v1alpha1.Peering, *v1alpha1.PeeringList](
-		v1alpha1.PeeringResource.Resource, restClient, runtime.NewParameterCodec(scheme), metav1.NamespaceNone,
-		func() *v1alpha1.Peering { return &v1alpha1.Peering{} },
-		func() *v1alpha1.PeeringList { return &v1alpha1.PeeringList{} },
-	), nil
+	return restClient, scheme, nil
 }
