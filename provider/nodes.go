@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -25,8 +26,8 @@ type Config struct {
 	Client kubernetes.Interface
 	// ClusterID of this cluster; it becomes the origin label of every twin.
 	ClusterID string
-	// Allowed says whether the pods of a namespace may leave the cluster, and if not, why. Pure.
-	Allowed func(*corev1.Namespace) (allowed bool, refusal string)
+	// Rules says what may leave the cluster.
+	Rules Rules
 	// Changed is called with the name of a peer whose State may have changed. It must not block.
 	Changed func(peer string)
 	Events  record.EventRecorder
@@ -53,10 +54,18 @@ type Peer struct {
 	OwnAddresses *address.Table
 	// HomeAPI is where the peer's pods reach this cluster's API server; not valid when they do not.
 	HomeAPI netip.AddrPort
-	// Lost: the peer has not answered for longer than the hysteresis; Reason and Message say more.
+	// Lost: the peer has not answered for longer than the hysteresis, and last at Since; Reason and Message say more.
 	Lost            bool
+	Since           time.Time
 	Reason, Message string
 }
+
+// What may leave the cluster, as package reflector has it.
+type (
+	Rules          = reflector.Rules
+	NamespaceRules = reflector.NamespaceRules
+	PodRules       = reflector.PodRules
+)
 
 // State is what is really there of a virtual node.
 type State struct {
@@ -92,7 +101,7 @@ func NewNodes(cfg Config) *Nodes {
 	return &Nodes{
 		cfg: cfg,
 		home: reflector.NewHome(reflector.HomeConfig{
-			Client: cfg.Client, Origin: cfg.ClusterID, Allowed: cfg.Allowed, Events: cfg.Events, Log: cfg.Log,
+			Client: cfg.Client, Origin: cfg.ClusterID, Rules: cfg.Rules, Events: cfg.Events, Log: cfg.Log,
 		}),
 		peers: map[string]*virtualNode{},
 	}
@@ -107,6 +116,25 @@ func (n *Nodes) Run(ctx context.Context, ready chan<- struct{}) {
 	close(ready)
 	n.home.Run(ctx)
 	n.wg.Wait()
+}
+
+// RulesChanged looks again at everything in a namespace, whose Rules may have changed. It does not block.
+func (n *Nodes) RulesChanged(namespace string) { n.home.RulesChanged(namespace) }
+
+// Namespace gives a namespace of this cluster; false while it is not known. Shared: do not change it.
+func (n *Nodes) Namespace(name string) (*corev1.Namespace, bool) { return n.home.Namespace(name) }
+
+// Pods lists the pods bound to virtual nodes, shared: do not change them. The second result is false while some are not
+// known.
+func (n *Nodes) Pods() (pods []*corev1.Pod, complete bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	complete = true
+	for _, v := range n.peers {
+		list, synced := v.pair.Pods()
+		pods, complete = append(pods, list...), complete && synced
+	}
+	return pods, complete
 }
 
 // Ensure makes the virtual node of a peer be as wanted. Idempotent; an equal state costs no write. The maps of peer
@@ -128,7 +156,7 @@ func (n *Nodes) Ensure(peer Peer) {
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetHomeAPI(peer.HomeAPI)
 	v.pair.SetNamespaces(peer.Namespaces)
-	v.pair.SetLost(peer.Lost)
+	v.pair.SetLost(peer.Lost, peer.Since)
 }
 
 // wantedState is what the Node object of a peer should say.

@@ -2,7 +2,7 @@ package reflector
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"sync"
 
 	"go.uber.org/zap"
@@ -24,8 +24,8 @@ type HomeConfig struct {
 	Client kubernetes.Interface
 	// Origin is the consumer's cluster id, the value of the origin label on everything made in a peer.
 	Origin string
-	// Allowed says whether the pods of a namespace may leave the cluster, and if not, why. Pure.
-	Allowed func(*corev1.Namespace) (allowed bool, refusal string)
+	// Rules says what may leave the cluster.
+	Rules Rules
 	// Events receives what the user must act on.
 	Events record.EventRecorder
 	Log    *zap.Logger
@@ -120,11 +120,11 @@ func (h *Home) synced() bool {
 			return false
 		}
 	}
-	return h.namespaces.HasSynced()
+	return h.namespaces.HasSynced() && h.cfg.Rules.Synced()
 }
 
 func (h *Home) namespaceChanged(before, now *corev1.Namespace) {
-	if before != nil && now != nil && h.allowed(before) == h.allowed(now) {
+	if before != nil && now != nil && maps.Equal(before.Labels, now.Labels) {
 		return
 	}
 	name := firstSet(now, before).Name
@@ -135,18 +135,7 @@ func (h *Home) namespaceChanged(before, now *corev1.Namespace) {
 }
 
 func (h *Home) allowed(ns *corev1.Namespace) bool {
-	ok, _ := h.cfg.Allowed(ns)
-	return ok
-}
-
-// refusal says why pods of the namespace may not leave; empty when they may.
-func (h *Home) refusal(namespace string) string {
-	ns, ok := h.namespaces.Get("", namespace)
-	if !ok {
-		return fmt.Sprintf("namespace %s is not known yet", namespace)
-	}
-	_, why := h.cfg.Allowed(ns)
-	return why
+	return h.cfg.Rules.Namespace(ns).Refusal == ""
 }
 
 // work takes one key and does one step. It returns false when the queue is shut down.

@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
+
+	"github.com/spillway-dev/spillway/reflector/translate"
 )
 
 // loop is a Home with one Pair between two API servers in memory, in a bubble with its own time. The servers know no
@@ -28,6 +30,7 @@ type loop struct {
 	home, peer *fake.Clientset
 	events     *record.FakeRecorder
 	pair       *Pair
+	rules      testRules
 	read       map[*fake.Clientset]int // how many actions were asked about
 }
 
@@ -49,12 +52,7 @@ func runLoop(t *testing.T, atHome, atPeer []runtime.Object, prepare func(*loop),
 		})
 		home := NewHome(HomeConfig{
 			Client: l.home, Origin: "consumer-1", Events: l.events, Log: zaptest.NewLogger(t),
-			Allowed: func(ns *corev1.Namespace) (bool, string) {
-				if ns.Labels["leave"] == "yes" {
-					return true, ""
-				}
-				return false, "label the namespace"
-			},
+			Rules: &l.rules,
 		})
 		l.pair = home.Attach(PairConfig{Node: "far", Remote: l.peer})
 		l.pair.SetNamespaces(map[string]string{"shop": "shop-1f2e"})
@@ -372,11 +370,11 @@ func TestLoop_ForeignPod(t *testing.T) {
 // TestLoop_LostPeer: everything waits, and is done when the peer is back.
 func TestLoop_LostPeer(t *testing.T) {
 	runLoop(t, objects(localPod(running, never)), objects(twinOf(localPod(never), running)), nil, func(l *loop) {
-		l.pair.SetLost(true)
+		l.pair.SetLost(true, time.Now())
 		l.pass(10 * time.Minute)
 		l.wrote("the pod is held", []string{"patch pods shop/web"}, nil)
-		if s := l.localPod().Spec.Tolerations[0].TolerationSeconds; s != nil {
-			l.Errorf("the pod tolerates the outage for %d s, want for ever", *s)
+		if s := l.localPod().Spec.Tolerations[0].TolerationSeconds; *s != translate.HeldSeconds {
+			l.Errorf("the pod tolerates the outage for %d s, want %d", *s, translate.HeldSeconds)
 		}
 		now, grace := metav1.NewTime(time.Now()), int64(30)
 		l.put(l.home, "pods", changed(l.localPod(), []func(*corev1.Pod){func(pod *corev1.Pod) {
@@ -384,7 +382,7 @@ func TestLoop_LostPeer(t *testing.T) {
 		}}))
 		l.pass(10 * time.Minute)
 		l.wrote("the pod is deleted meanwhile", nil, nil)
-		l.pair.SetLost(false)
+		l.pair.SetLost(false, time.Time{})
 		l.settle()
 		l.wrote("the peer is back", []string{"delete pods shop/web"}, []string{"delete pods shop-1f2e/web"})
 	})

@@ -106,14 +106,15 @@ func (l *typedLoop[T]) changed(before, now T) {
 }
 
 func (l *typedLoop[T]) follows(p *Pair, namespace, name string) bool {
-	if l.byItself {
-		return p.space(namespace) != nil
+	all, none := l.home.reach(l.kind, namespace)
+	if all || l.byItself {
+		return !none && p.space(namespace) != nil
 	}
 	return len(p.users(l.kind, namespace, name)) > 0
 }
 
 func (l *typedLoop[T]) names(namespace string) []string {
-	if !l.byItself {
+	if all, _ := l.home.reach(l.kind, namespace); !all && !l.byItself {
 		return nil
 	}
 	var names []string

@@ -41,6 +41,7 @@ type Pair struct {
 	cfg   PairConfig
 	local *live.Cache[*corev1.Pod]
 	lost  atomic.Bool
+	since atomic.Pointer[time.Time]     // while lost: when the peer answered last
 	seen  atomic.Pointer[address.Table] // how the peer's addresses are seen here; nil: as they are
 	own   atomic.Pointer[address.Table] // how addresses of here are seen by the peer; nil: as they are
 	api   atomic.Value                  // netip.AddrPort; where twins reach this cluster's API server
@@ -152,9 +153,10 @@ func (p *Pair) start(s *space) {
 	})
 }
 
-// SetLost says whether the peer is lost (true after the node's hysteresis) or answers. When it answers again,
-// everything that waited is looked at at once.
-func (p *Pair) SetLost(lost bool) {
+// SetLost says whether the peer is lost (true after the node's hysteresis) or answers, and when it answered last. When it
+// answers again, everything that waited is looked at at once.
+func (p *Pair) SetLost(lost bool, since time.Time) {
+	p.since.Store(&since)
 	if p.lost.Swap(lost) == lost {
 		return
 	}
@@ -167,6 +169,20 @@ func (p *Pair) SetLost(lost bool) {
 	for _, s := range p.readySpaces() {
 		s.enqueueAll()
 	}
+}
+
+// recreateIn is how long the peer may stay silent before the pod is removed, so that its controller makes another: below zero when
+// it has been, zero when the peer answers, or nobody would make another.
+func (p *Pair) recreateIn(local *corev1.Pod, rules PodRules, now time.Time) time.Duration {
+	since := p.since.Load()
+	if !p.lost.Load() || since == nil || rules.RecreateAfter == 0 || metav1.GetControllerOf(local) == nil {
+		return 0
+	}
+	left := since.Add(rules.RecreateAfter).Sub(now)
+	if left == 0 {
+		left = -1
+	}
+	return left
 }
 
 // SetAddresses says as what the peer's addresses are seen here; what the table does not map is not shown. Nil: as they

@@ -31,8 +31,8 @@ type step struct {
 	patch       []byte        // patch, set status, hold: what to send
 	subresource string        // patch: where to send it; empty for the pod itself
 	grace       time.Duration // delete twin: how long its containers may take to end
-	reason      string        // set status: of the Event that goes with it; empty for none
-	message     string        // set status: of that Event
+	reason      string        // set status, delete local: of the Event that goes with it; empty for none
+	message     string        // set status, delete local: of that Event
 	err         error         // none: why nothing can be done; a fault of ours, worth a log line
 
 	// proveTwinGone (with create, set status, delete local): the cache lacks a twin that may have run. A live read must
@@ -57,6 +57,9 @@ type planEnv struct {
 	twinSeenGone bool
 	// keepDrift: the patch that the twin needs was sent moments ago and did not settle; go on with the status.
 	keepDrift bool
+	// recreateIn: after this time without the peer the pod is removed, so that another is made elsewhere; below zero: now.
+	// Zero: never.
+	recreateIn time.Duration
 	// peerLost: the peer has not answered for longer than the node's hysteresis.
 	peerLost bool
 }
@@ -70,6 +73,7 @@ const (
 	reasonNotAllowed = "OffloadNotAllowed"   // it may not leave the cluster
 	reasonRefused    = "RefusedByProvider"   // the provider does not take the twin
 	reasonNameTaken  = "NameTakenAtProvider" // an object of that name is there already and is not ours
+	reasonRecreated  = "PeerLost"            // its peer is silent for longer than its policy bears; of an Event only
 )
 
 // plan decides the one next step for a local pod and its twin. Either may be nil. The twin, when not nil, carries our
@@ -83,6 +87,8 @@ func plan(local, twin *corev1.Pod, env planEnv) step {
 	case twin != nil && originUID(twin) != local.UID:
 		// The twin of an earlier pod of the same name, or of a later one that the cache does not show yet.
 		return endOrphan(twin)
+	case env.recreateIn < 0 && !terminal(local):
+		return recreate(local)
 	case local.DeletionTimestamp != nil:
 		return planDeleting(local, twin, env)
 	case terminal(local):
@@ -212,6 +218,14 @@ func planLost(local *corev1.Pod) step {
 		return step{kind: stepNone, err: err}
 	}
 	return step{kind: stepHold, patch: patch}
+}
+
+// recreate removes the object of a pod whose peer does not answer, so that its controller makes another. Its twin, if it still
+// runs, is an orphan, and ends when the peer answers again.
+func recreate(local *corev1.Pod) step {
+	s := deleteLocal(local, false)
+	s.reason, s.message = reasonRecreated, "the peer does not answer; another pod is made elsewhere, as the OffloadPolicy says"
+	return s
 }
 
 // refuse shows the user why the pod does not run.

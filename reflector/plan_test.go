@@ -172,7 +172,7 @@ func TestPlan_NoTwin(t *testing.T) {
 			want: planned{Kind: stepSetStatus, Reason: reasonNameTaken}, says: []string{"secret key cannot follow"},
 		},
 		"a new pod while the peer is lost": {
-			local: localPod(), env: lost, want: planned{Kind: stepHold}, says: []string{corev1.TaintNodeNotReady}, not: []string{"tolerationSeconds"},
+			local: localPod(), env: lost, want: planned{Kind: stepHold}, says: []string{corev1.TaintNodeNotReady, `"tolerationSeconds":3153600000`},
 		},
 		"a pod that ran and is always restarted":           {local: localPod(running), want: planned{Kind: stepCreate}},
 		"a pod that ran and is never restarted":            {local: localPod(running, never), want: planned{Kind: stepSetStatus, ProveTwinGone: true}, says: []string{"DisruptionTarget", `"phase":"Failed"`}},
@@ -245,7 +245,7 @@ func TestPlan_BothThere(t *testing.T) {
 		"the twin is unschedulable":            {local: l, twin: twinOf(l, unschedulable), want: planned{Kind: stepSetStatus}, says: []string{"spillway.dev/Offloaded", "no room"}},
 		"the twin has succeeded":               {local: localPod(running, never), twin: twinOf(localPod(never), phase(corev1.PodSucceeded)), want: planned{Kind: stepSetStatus}, says: []string{`"phase":"Succeeded"`}},
 		"the twin has failed":                  {local: localPod(running, never), twin: twinOf(localPod(never), phase(corev1.PodFailed)), want: planned{Kind: stepSetStatus}, says: []string{`"phase":"Failed"`}, not: []string{"DisruptionTarget"}},
-		"the peer is lost":                     {local: localPod(running), twin: twinOf(l, phase(corev1.PodFailed)), env: lost, want: planned{Kind: stepHold}, not: []string{"tolerationSeconds"}},
+		"the peer is lost":                     {local: localPod(running), twin: twinOf(l, phase(corev1.PodFailed)), env: lost, want: planned{Kind: stepHold}, says: []string{`"tolerationSeconds":3153600000`}},
 		"the peer is lost and the pod is held": {local: localPod(running, held), twin: twinOf(l, phase(corev1.PodFailed)), env: lost, want: planned{Kind: stepNone}},
 		"the namespace no longer allows it":    {local: localPod(running), twin: twinOf(l, running), env: func(e *planEnv) { e.refusal = "label the namespace" }, want: planned{Kind: stepNone}},
 	})

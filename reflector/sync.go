@@ -51,14 +51,18 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 	local, _ := p.local.Get(k.namespace, k.name)
 	s := p.space(k.namespace)
 	if s == nil || !s.ready.Load() {
-		return 0, p.planWithoutSpace(ctx, local)
+		return p.planWithoutSpace(ctx, local)
 	}
 	twin, _ := s.twins.Get(s.remote, k.name)
 	env := planEnv{Env: s.env(), now: time.Now(), peerLost: p.lost.Load()}
+	if local != nil && (twin == nil || env.peerLost) {
+		rules := p.podRules(local)
+		env.Patch, env.recreateIn = rules.patch(), p.recreateIn(local, rules, env.now)
+		env.refusal = p.refusal(local, rules)
+	}
 	if local != nil {
 		env.twinSeenGone = p.seenGone(local.UID)
 		if twin == nil {
-			env.refusal = p.refusal(local)
 			env.waitFor = p.missingReference(s, local)
 			env.taken = p.takenReference(local)
 			if env.waitFor == "" && s.tokensMissing(local) {
@@ -67,7 +71,7 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 		}
 	}
 	todo := plan(local, twin, env)
-	var again time.Duration
+	again := env.recreateIn
 	if todo.kind == stepPatch && p.sentLately(k, todo.patch, env.now) {
 		env.keepDrift, again = true, retryRefused
 		todo = plan(local, twin, env)
@@ -78,7 +82,7 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 		return 0, nil
 	}
 	if env.peerLost && todo.remote() {
-		return 0, nil // SetLost(false) brings the key back
+		return again, nil // SetLost(false) brings the key back
 	}
 	err := p.do(ctx, s, local, twin, todo)
 	if err == nil {
@@ -122,24 +126,30 @@ func (p *Pair) noteSent(k key, todo step, now time.Time) {
 }
 
 // planWithoutSpace: the tenant namespace is not known yet, so nothing is decided but what needs no peer.
-func (p *Pair) planWithoutSpace(ctx context.Context, local *corev1.Pod) error {
+func (p *Pair) planWithoutSpace(ctx context.Context, local *corev1.Pod) (time.Duration, error) {
+	if local == nil || terminal(local) {
+		return 0, nil
+	}
+	now, rules := time.Now(), p.podRules(local)
+	in := p.recreateIn(local, rules, now)
 	switch {
-	case local == nil || local.DeletionTimestamp != nil || terminal(local):
-		return nil
+	case in < 0:
+		return 0, p.do(ctx, nil, local, nil, recreate(local))
+	case local.DeletionTimestamp != nil:
+		return in, nil
 	case p.lost.Load():
-		return p.do(ctx, nil, local, nil, planLost(local))
+		return in, p.do(ctx, nil, local, nil, planLost(local))
 	case started(local):
-		return nil
+		return 0, nil
 	}
-	if why := p.refusal(local); why != "" {
-		todo := refuse(local, reasonNotAllowed, why, time.Now())
-		return p.do(ctx, nil, local, nil, todo)
+	if why := p.refusal(local, rules); why != "" {
+		return 0, p.do(ctx, nil, local, nil, refuse(local, reasonNotAllowed, why, now))
 	}
-	return nil
+	return 0, nil
 }
 
-// refusal says why a pod may not leave this cluster; empty when it may.
-func (p *Pair) refusal(local *corev1.Pod) string {
+// refusal says why a pod may not run in the peer; empty when it may.
+func (p *Pair) refusal(local *corev1.Pod, rules PodRules) string {
 	if owner := metav1.GetControllerOf(local); owner != nil && owner.Kind == "DaemonSet" {
 		return fmt.Sprintf("pods of DaemonSets run on real nodes only: let DaemonSet %s select nodes without the label %s",
 			owner.Name, "type=virtual-kubelet")
@@ -147,7 +157,7 @@ func (p *Pair) refusal(local *corev1.Pod) string {
 	if _, ok := local.Annotations[corev1.MirrorPodAnnotationKey]; ok {
 		return "static pods belong to the kubelet that made them"
 	}
-	return p.home.refusal(local.Namespace)
+	return rules.Refusal
 }
 
 // remote says whether the step needs the peer.
@@ -203,6 +213,9 @@ func (p *Pair) doNow(ctx context.Context, s *space, local, twin *corev1.Pod, tod
 	case stepHold:
 		return p.patchLocal(ctx, local, types.MergePatchType, todo.patch)
 	case stepDeleteLocal:
+		if todo.reason != "" {
+			p.home.cfg.Events.Event(local, corev1.EventTypeWarning, todo.reason, todo.message)
+		}
 		return p.deleteLocal(ctx, local)
 	}
 	return nil

@@ -10,7 +10,11 @@
 //	patch, err := translate.StatusPatch(local, want)            // patch pods/status, if not nil
 package translate
 
-import "net/netip"
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 // Names that this package writes on, or reads from, objects. Those that are API have the same value in peering/v1alpha1,
 // which this package may not import; a test compares them.
@@ -42,6 +46,10 @@ const (
 	// TaintVirtualNode is the taint of virtual nodes.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 
+	// HeldSeconds is how long pods on virtual nodes tolerate that their node is away, once Spillway has said so: a hundred years,
+	// in seconds, which tells it from what a user says.
+	HeldSeconds = 100 * 365 * 24 * 3600
+
 	// FieldManager is the manager under which twins are written. The API server's record of what it wrote
 	// (managedFields) is what Drift goes by when a label or annotation disappears at home.
 	FieldManager = "spillway"
@@ -60,6 +68,13 @@ const (
 	// ReasonDeletionByProvider (of DisruptionTarget): the twin was deleted in the provider, not from home.
 	ReasonDeletionByProvider = "DeletionByProvider"
 )
+
+// TwinPatch is what the twin of a pod has beside, and before, what its pod has. Shared: it is not changed.
+type TwinPatch struct {
+	NodeSelector     map[string]string   // of the peer's nodes
+	Tolerations      []corev1.Toleration // of taints of the peer's nodes
+	RuntimeClassName *string             // nil: the pod's own
+}
 
 // Env is what the translation of one virtual node's objects depends on. Copy it freely.
 type Env struct {
@@ -86,6 +101,9 @@ type Env struct {
 
 	// HomeAPI is where twins reach home's API server; not valid when they do not. Pods then get no tokens.
 	HomeAPI netip.AddrPort
+
+	// Patch is how the twin of a pod differs in this peer. It is taken when the twin is made.
+	Patch TwinPatch
 
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool

@@ -21,6 +21,9 @@ func TestNames_AreThoseOfTheAPI(t *testing.T) {
 			t.Errorf("%q is %q in peering/v1alpha1", ours, api)
 		}
 	}
+	if HeldSeconds != v1alpha1.HeldSeconds {
+		t.Errorf("HeldSeconds %d is %d in peering/v1alpha1", HeldSeconds, v1alpha1.HeldSeconds)
+	}
 	if TaintVirtualNode != v1alpha1.TaintVirtualNode {
 		t.Errorf("taint %q is %q in peering/v1alpha1", TaintVirtualNode, v1alpha1.TaintVirtualNode)
 	}

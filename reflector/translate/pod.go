@@ -3,6 +3,8 @@ package translate
 import (
 	"hash/fnv"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,7 +99,37 @@ func twinSpec(local *corev1.Pod, env Env) *corev1.PodSpec {
 	eachContainer(spec, func(c *corev1.Container) { asSeenAtHome(c.Env, local) })
 	volumesAsSeenAtHome(spec.Volumes)
 	claimsAsSeenAtHome(spec.Volumes, local.Namespace)
+	patchSpec(spec, env.Patch)
 	return spec
+}
+
+// patchSpec puts what the peer needs on the spec of a twin.
+func patchSpec(spec *corev1.PodSpec, patch TwinPatch) {
+	wary := toleratesAll(spec.Tolerations)
+	if len(patch.NodeSelector) > 0 {
+		if spec.NodeSelector == nil {
+			spec.NodeSelector = map[string]string{}
+		}
+		maps.Copy(spec.NodeSelector, patch.NodeSelector)
+	}
+	for i := range patch.Tolerations {
+		same := func(t corev1.Toleration) bool { return t.MatchToleration(&patch.Tolerations[i]) }
+		if j := slices.IndexFunc(spec.Tolerations, same); j >= 0 {
+			spec.Tolerations[j] = *patch.Tolerations[i].DeepCopy()
+		} else {
+			spec.Tolerations = append(spec.Tolerations, *patch.Tolerations[i].DeepCopy())
+		}
+	}
+	if !wary && toleratesAll(spec.Tolerations) {
+		if spec.Affinity == nil {
+			spec.Affinity = &corev1.Affinity{}
+		}
+		spec.Affinity.NodeAffinity = keepOffVirtualNodes(spec.Affinity.NodeAffinity)
+	}
+	if patch.RuntimeClassName != nil {
+		name := *patch.RuntimeClassName
+		spec.RuntimeClassName = &name
+	}
 }
 
 // withoutEphemeral returns a deep copy of spec without its ephemeral containers.

@@ -51,7 +51,7 @@ func tolerationTravels(t *corev1.Toleration) bool {
 		return false
 	case corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable:
 		return t.Operator != corev1.TolerationOpExists || t.Effect != corev1.TaintEffectNoExecute ||
-			t.TolerationSeconds == nil || *t.TolerationSeconds != defaultTolerationSeconds
+			t.TolerationSeconds == nil || *t.TolerationSeconds != defaultTolerationSeconds && *t.TolerationSeconds != HeldSeconds
 	}
 	return true
 }
