@@ -54,6 +54,8 @@ type Config struct {
 	ClusterID string
 	// Nodes shows the peers.
 	Nodes VirtualNodes
+	// Policies are this cluster's; they run already.
+	Policies *Policies
 	// Network says what cannot be found about this cluster's network.
 	Network NetworkConfig
 	Log     *zap.Logger
@@ -124,6 +126,7 @@ func (c *Controller) Wake(name string) { c.queue.AddAfter(name, wakeAfter) }
 func (c *Controller) Run(ctx context.Context) {
 	c.ctx = ctx
 	c.wg.Go(func() { c.peerings.Run(ctx) })
+	c.wg.Go(func() { newMisfits(&c.cfg).run(ctx) })
 	c.wg.Go(func() {
 		for c.work(ctx) {
 		}
@@ -257,7 +260,7 @@ func (c *Controller) borrow(ctx context.Context, p *v1alpha1.Peering, status *v1
 		status.Nodes = []v1alpha1.VirtualNode{{Name: nodeName(p.Spec.Borrow, p.Name)}}
 	}
 	if seen.node.Wanted != nil && seen.link.answered && seen.link.err == nil {
-		if err := l.request(ctx, seen.node.Wanted); err != nil {
+		if err := l.request(ctx, c.cfg.Policies.wishes(seen.node.Wanted)); err != nil {
 			c.cfg.Log.Warn("namespaces not asked for", zap.String("peer", p.Name), zap.Error(err))
 			c.queue.AddAfter(p.Name, time.Second)
 		}
@@ -271,7 +274,7 @@ func (c *Controller) ensureNode(ctx context.Context, p *v1alpha1.Peering, l *lin
 	case hasOffer(s.remote) && s.answered:
 		last = wantedNode(p, l, s)
 	case known && s.answered && l.peering.HasSynced():
-		last.Lost, last.Reason, last.Message = true, v1alpha1.ReasonNoOffer, "the provider no longer offers anything"
+		last.Lost, last.Since, last.Reason, last.Message = true, s.last, v1alpha1.ReasonNoOffer, "the provider no longer offers anything"
 	case !known && s.lost && len(p.Status.Nodes) > 0:
 		node, err := c.cfg.Client.CoreV1().Nodes().Get(ctx, nodeName(p.Spec.Borrow, p.Name), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -287,6 +290,7 @@ func (c *Controller) ensureNode(ctx context.Context, p *v1alpha1.Peering, l *lin
 	last.Addresses, last.OwnAddresses = seenAs(&p.Spec), ownSeenAs(&p.Spec)
 	last.HomeAPI = ownAPI(p, last.OwnAddresses)
 	c.last[p.Name] = last
+	c.cfg.Policies.place(last)
 	c.cfg.Nodes.Ensure(last)
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -54,13 +53,13 @@ type link struct {
 	wg      sync.WaitGroup
 
 	mu        sync.Mutex
-	started   time.Time // guarded by mu
-	answered  time.Time // guarded by mu; zero before the first answer
-	err       error     // guarded by mu; of the last probe
-	lost      bool      // guarded by mu
-	version   string    // guarded by mu; of the peer
-	requested []string  // guarded by mu; the namespaces asked for; nil while not known
-	address   string    // guarded by mu; of the peer's API server in the tunnel; empty while not known
+	started   time.Time         // guarded by mu
+	answered  time.Time         // guarded by mu; zero before the first answer
+	err       error             // guarded by mu; of the last probe
+	lost      bool              // guarded by mu
+	version   string            // guarded by mu; of the peer
+	requested map[string]string // guarded by mu; the namespaces asked for, with their wishes; nil while not known
+	address   string            // guarded by mu; of the peer's API server in the tunnel; empty while not known
 	courier   courier
 }
 
@@ -227,16 +226,20 @@ func (l *link) declareLost(now time.Time) bool {
 // linkState is what is known of a peer. Plain values; objects are shared and must not be changed.
 type linkState struct {
 	started  time.Time
-	answered bool  // at least once
-	lost     bool  // not for lostAfter
-	err      error // of the last probe
+	last     time.Time // of the last answer; started before the first
+	answered bool      // at least once
+	lost     bool      // not for lostAfter
+	err      error     // of the last probe
 	version  string
 	remote   *v1alpha1.Peering // the peer's Peering for us; nil while not known
 }
 
 func (l *link) state() linkState {
 	l.mu.Lock()
-	s := linkState{started: l.started, answered: !l.answered.IsZero(), lost: l.lost, err: l.err, version: l.version}
+	s := linkState{started: l.started, last: l.answered, answered: !l.answered.IsZero(), lost: l.lost, err: l.err, version: l.version}
+	if !s.answered {
+		s.last = s.started
+	}
 	l.mu.Unlock()
 	s.remote, _ = l.peering.Get("", l.endpoint.PeeringName)
 	return s
@@ -252,9 +255,9 @@ func (l *link) unusable(now time.Time) bool {
 	return s.lost || silent || apierrors.IsUnauthorized(s.err) || apierrors.IsForbidden(s.err)
 }
 
-// request asks the peer for tenant namespaces: exactly these. It writes only what differs from what was asked before,
+// request asks the peer for tenant namespaces: exactly these, with what they wish to be called. It writes only what differs from what was asked before,
 // and waits for the peer no longer than a probe does.
-func (l *link) request(ctx context.Context, wanted []string) error {
+func (l *link) request(ctx context.Context, wanted map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	l.mu.Lock()
@@ -266,7 +269,7 @@ func (l *link) request(ctx context.Context, wanted []string) error {
 		if err != nil {
 			return fmt.Errorf("read the namespaces asked for at peer %s: %w", l.name, err)
 		}
-		before = slices.Sorted(maps.Keys(have.Data))
+		before = have.Data
 	}
 	patch := requestPatch(before, wanted)
 	if patch != nil {
@@ -276,21 +279,22 @@ func (l *link) request(ctx context.Context, wanted []string) error {
 		}
 	}
 	l.mu.Lock()
-	l.requested = append([]string{}, wanted...)
+	l.requested = map[string]string{}
+	maps.Copy(l.requested, wanted)
 	l.mu.Unlock()
 	return nil
 }
 
 // requestPatch is the JSON merge patch that turns the namespaces asked for into those wanted; nil when equal.
-func requestPatch(before, wanted []string) []byte {
+func requestPatch(before, wanted map[string]string) []byte {
 	data := map[string]any{}
-	for _, name := range wanted {
-		if !slices.Contains(before, name) {
-			data[name] = ""
+	for name, wish := range wanted {
+		if had, asked := before[name]; !asked || had != wish {
+			data[name] = wish
 		}
 	}
-	for _, name := range before {
-		if !slices.Contains(wanted, name) {
+	for name := range before {
+		if _, still := wanted[name]; !still {
 			data[name] = nil
 		}
 	}

@@ -20,17 +20,18 @@ import (
 
 func TestRequestPatch(t *testing.T) {
 	for name, row := range map[string]struct {
-		before, wanted []string
+		before, wanted map[string]string
 		want           string
 	}{
 		"nothing at all":         {nil, nil, ""},
-		"the same in any order":  {[]string{"a", "b"}, []string{"b", "a"}, ""},
-		"a first one":            {nil, []string{"a"}, `{"data":{"a":""}}`},
-		"one more":               {[]string{"a"}, []string{"a", "b"}, `{"data":{"b":""}}`},
-		"one less":               {[]string{"a", "b"}, []string{"a"}, `{"data":{"b":null}}`},
-		"another":                {[]string{"a"}, []string{"b"}, `{"data":{"a":null,"b":""}}`},
-		"none any more":          {[]string{"a", "b"}, nil, `{"data":{"a":null,"b":null}}`},
-		"what others wrote goes": {[]string{"x.y"}, []string{"a"}, `{"data":{"a":"","x.y":null}}`},
+		"the same in any order":  {asked("a", "b"), asked("b", "a"), ""},
+		"a first one":            {nil, asked("a"), `{"data":{"a":""}}`},
+		"one more":               {asked("a"), asked("a", "b"), `{"data":{"b":""}}`},
+		"one less":               {asked("a", "b"), asked("a"), `{"data":{"b":null}}`},
+		"another":                {asked("a"), asked("b"), `{"data":{"a":null,"b":""}}`},
+		"none any more":          {asked("a", "b"), nil, `{"data":{"a":null,"b":null}}`},
+		"another wish":           {map[string]string{"a": ""}, map[string]string{"a": "Chosen/b"}, `{"data":{"a":"Chosen/b"}}`},
+		"what others wrote goes": {asked("x.y"), asked("a"), `{"data":{"a":"","x.y":null}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(row.want, string(requestPatch(row.before, row.wanted))); diff != "" {
@@ -38,6 +39,14 @@ func TestRequestPatch(t *testing.T) {
 			}
 		})
 	}
+}
+
+func asked(names ...string) map[string]string {
+	out := map[string]string{}
+	for _, name := range names {
+		out[name] = ""
+	}
+	return out
 }
 
 // TestDeclareLost: a peer is lost when it has not answered for lostAfter, and only once.

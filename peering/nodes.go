@@ -2,8 +2,8 @@ package peering
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -16,6 +16,10 @@ import (
 type VirtualNodes interface {
 	// Ensure hands over the whole wanted state of one peer's node. Idempotent, does not block on the peer.
 	Ensure(Node)
+	// Pods lists the pods on all virtual nodes; false while some are not known. Shared: do not change them.
+	Pods() ([]*corev1.Pod, bool)
+	// Namespace gives a namespace of this cluster; false while it is not known. Shared: do not change it.
+	Namespace(name string) (*corev1.Namespace, bool)
 	// State says what is really there; false when the node was never ensured in this process.
 	State(peer string) (NodeState, bool)
 	// Remove does one round of taking a node away and says whether it is gone; force does not wait for the peer.
@@ -34,7 +38,8 @@ type Node struct {
 	OwnAddresses              *address.Table    // as what the peer sees addresses of here; nil: as they are
 	HomeAPI                   netip.AddrPort    // where the peer's pods reach the API server of here; not valid when they do not
 	Lost                      bool
-	Reason, Message           string // when lost
+	Since                     time.Time // when lost: when the peer answered last
+	Reason, Message           string    // when lost
 }
 
 // NodeState is what is really there of a virtual node.
@@ -44,23 +49,24 @@ type NodeState struct {
 	Wanted     []string // local namespaces that need a tenant namespace; nil while not known
 }
 
-// Allowed says whether the pods of a namespace may leave this cluster, and if not, why and what to do. Pure.
-func Allowed(namespace *corev1.Namespace) (allowed bool, refusal string) {
-	if namespace.Labels[v1alpha1.LabelOffload] == v1alpha1.OffloadEnabled {
-		return true, ""
-	}
-	return false, fmt.Sprintf("namespace %s does not allow offloading: kubectl label namespace %s %s=%s",
-		namespace.Name, namespace.Name, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
-}
-
 // lastKnown is the virtual node as an earlier process left it, for a peer that has not answered this one: the node is
 // kept, with its pods, and says that the peer is lost.
 func lastKnown(p *v1alpha1.Peering, l *link, node *corev1.Node, s linkState) Node {
 	return Node{
 		Peer: p.Name, NodeName: node.Name, ClusterID: p.Spec.ClusterID, Labels: node.Labels, Remote: l.client,
 		Version: node.Status.NodeInfo.KubeletVersion, Offer: node.Status.Allocatable, Namespaces: map[string]string{},
-		Lost: true, Reason: "PeerUnreachable", Message: lostMessage(l.server(), s.err),
+		Lost: true, Since: silentSince(node, s), Reason: "PeerUnreachable", Message: lostMessage(l.server(), s.err),
 	}
+}
+
+// silentSince is since when a peer has not answered, as its node tells from an earlier process: that it was not ready then.
+func silentSince(node *corev1.Node, s linkState) time.Time {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionFalse && c.LastTransitionTime.Time.Before(s.last) {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return s.last
 }
 
 // wantedNode is the virtual node that a Peering and what its peer says call for.
@@ -75,7 +81,7 @@ func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
 	n := Node{
 		Peer: p.Name, NodeName: nodeName(p.Spec.Borrow, p.Name), ClusterID: p.Spec.ClusterID,
 		Labels: labels, Remote: l.client, Version: s.version, Offer: s.remote.Status.Offer,
-		Namespaces: map[string]string{}, Lost: s.lost,
+		Namespaces: map[string]string{}, Lost: s.lost, Since: s.last,
 	}
 	if tenant := s.remote.Status.Tenant; tenant != nil {
 		for _, ns := range tenant.Namespaces {

@@ -89,11 +89,11 @@ func (t tenant) namespaceName(local string) string {
 	return local + suffix
 }
 
-// mayShare says whether a tenant may call a namespace here as it does at home, if the name is free: not where others rely
-// on what a name means.
-func (t tenant) mayShare(local string) bool {
-	return t.share.NamespaceNames == v1alpha1.NamespaceNamesSameIfFree && local != metav1.NamespaceDefault &&
-		!strings.HasPrefix(local, "kube-") && !strings.HasPrefix(local, "spillway-") && !strings.HasPrefix(local, "openshift-")
+// mayShare says whether a tenant may have a namespace of a name without suffix, if it is free: not where others rely on what a
+// name means.
+func (t tenant) mayShare(name string) bool {
+	return t.share.NamespaceNames == v1alpha1.NamespaceNamesSameIfFree && name != metav1.NamespaceDefault && validNamespace(name) &&
+		!strings.HasPrefix(name, "kube-") && !strings.HasPrefix(name, "spillway-") && !strings.HasPrefix(name, "openshift-")
 }
 
 // identity is what gives the consumer its way in.

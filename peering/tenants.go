@@ -58,7 +58,7 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 	}
 	requests, _ := t.caches.requests.Get(want.namespace(), requestsConfigMap)
 	wanted := requestedNamespaces(requests)
-	if want.names, err = t.chooseNames(ctx, want, state, wanted); err != nil {
+	if want.names, err = t.chooseNames(ctx, want, state, requests); err != nil {
 		return false, err
 	}
 	made, stuck := t.ensureNamespaces(ctx, want, state, wanted)
@@ -155,23 +155,27 @@ func (t *tenants) ensureNamespaces(ctx context.Context, want tenant, state *tena
 	return made, errors.Join(stuck...)
 }
 
-// chooseNames says how the namespaces that are wanted are called here: those that are there keep their names.
-func (t *tenants) chooseNames(ctx context.Context, want tenant, state *tenantState, wanted []string) (map[string]string, error) {
+// chooseNames says how the namespaces that are asked for are called here: those that are there keep their names. A wish is
+// granted if the provider's administrator lets tenants choose, and the name is free.
+func (t *tenants) chooseNames(ctx context.Context, want tenant, state *tenantState, requests *corev1.ConfigMap) (map[string]string, error) {
 	for _, ns := range t.caches.namespaces.Index(indexTenant, want.consumer) {
 		if local, isHome := ns.Annotations[annotationOriginNamespace]; isHome && ns.DeletionTimestamp == nil {
 			state.names[local] = ns.Name
 		}
 	}
-	for _, local := range wanted {
-		if state.names[local] != "" || !want.mayShare(local) {
+	for _, local := range requestedNamespaces(requests) {
+		name := wishedName(local, requests.Data[local])
+		if state.names[local] != "" || !want.mayShare(name) {
 			continue
 		}
-		_, err := t.cfg.Client.CoreV1().Namespaces().Get(ctx, local, metav1.GetOptions{})
+		_, err := t.cfg.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 		switch {
+		case apierrors.IsNotFound(err) && !slices.Contains(slices.Collect(maps.Values(state.names)), name):
+			state.names[local] = name
 		case apierrors.IsNotFound(err):
-			state.names[local] = local
+			state.names[local] = want.namespaceName(local)
 		case err != nil:
-			return nil, fmt.Errorf("get namespace %s: %w", local, err)
+			return nil, fmt.Errorf("get namespace %s: %w", name, err)
 		default:
 			state.names[local] = want.namespaceName(local)
 		}

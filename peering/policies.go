@@ -1,0 +1,223 @@
+package peering
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/spillway-dev/spillway/internal/live"
+	"github.com/spillway-dev/spillway/peering/policy"
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+	peeringclient "github.com/spillway-dev/spillway/peering/v1alpha1/client"
+)
+
+// Policies follows the OffloadPolicies of this cluster and answers what they mean. Make it with NewPolicies, then Run it once.
+// Safe for concurrent use.
+type Policies struct {
+	client func(namespace string) peeringclient.Policies
+	cache  *live.Cache[*v1alpha1.OffloadPolicy]
+
+	mu      sync.RWMutex
+	sets    map[string]policy.Set    // guarded by mu; by namespace; only those with policies
+	places  map[string]policy.Place  // guarded by mu; by name of the virtual node
+	changed []func(namespace string) // guarded by mu
+}
+
+// NewPolicies returns Policies that know nothing before Run.
+func NewPolicies(config *rest.Config) (*Policies, error) {
+	client, err := peeringclient.NewPolicies(config)
+	if err != nil {
+		return nil, err
+	}
+	p := &Policies{client: client, sets: map[string]policy.Set{}, places: map[string]policy.Place{}}
+	all := client("")
+	p.cache = live.New(live.Options[*v1alpha1.OffloadPolicy]{
+		Name: "offload policies", ListWatch: live.ListWatch(all, all, nil),
+		Indexers: cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
+		Changed: func(before, now *v1alpha1.OffloadPolicy) {
+			if before == nil || now == nil || before.Generation != now.Generation || before.UID != now.UID {
+				p.read(either(now, before).Namespace)
+			}
+		},
+	})
+	return p, nil
+}
+
+func either(a, b *v1alpha1.OffloadPolicy) *v1alpha1.OffloadPolicy {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// Run watches until ctx ends.
+func (p *Policies) Run(ctx context.Context) { p.cache.Run(ctx) }
+
+// Synced says whether all policies are known.
+func (p *Policies) Synced() bool { return p.cache.HasSynced() }
+
+// Notify has changed called, with the name of the namespace, when policies have changed, until the returned function is called.
+// It must not block.
+func (p *Policies) Notify(changed func(namespace string)) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed = append(p.changed, changed)
+	i := len(p.changed) - 1
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.changed[i] = func(string) {}
+	}
+}
+
+// read makes the set of a namespace anew.
+func (p *Policies) read(namespace string) {
+	set := policy.NewSet(p.cache.Index(cache.NamespaceIndex, namespace))
+	p.mu.Lock()
+	if set.Len() == 0 {
+		delete(p.sets, namespace)
+	} else {
+		p.sets[namespace] = set
+	}
+	changed := slices.Clone(p.changed)
+	p.mu.Unlock()
+	for _, tell := range changed {
+		tell(namespace)
+	}
+}
+
+// Set returns the policies of a namespace.
+func (p *Policies) Set(namespace string) policy.Set {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.sets[namespace]
+}
+
+// Governed returns the policies of all namespaces that have some, by namespace.
+func (p *Policies) Governed() map[string]policy.Set {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return maps.Clone(p.sets)
+}
+
+// place says what the virtual node of a peer is, to those who ask where pods may be.
+func (p *Policies) place(n Node) {
+	labels := map[string]string{corev1.LabelHostname: n.NodeName, corev1.LabelOSStable: "linux"}
+	maps.Copy(labels, n.Labels)
+	labels[v1alpha1.LabelPeer] = n.Peer
+	p.mu.Lock()
+	before, known := p.places[n.NodeName]
+	p.places[n.NodeName] = policy.Place{Peer: n.Peer, Labels: labels}
+	same := known && maps.Equal(before.Labels, labels)
+	governed, changed := slices.Collect(maps.Keys(p.sets)), slices.Clone(p.changed)
+	p.mu.Unlock()
+	if same {
+		return
+	}
+	for _, namespace := range governed {
+		for _, tell := range changed {
+			tell(namespace)
+		}
+	}
+}
+
+// judge says what the policies say about a pod on a virtual node.
+func (p *Policies) judge(namespace *corev1.Namespace, pod *corev1.Pod, node string) policy.Verdict {
+	p.mu.RLock()
+	set, at := p.sets[namespace.Name], p.places[node]
+	p.mu.RUnlock()
+	return set.Judge(namespace, pod.Labels, at)
+}
+
+// NamespaceRules says what of a namespace may leave this cluster. Kinds are in lower case.
+type NamespaceRules struct {
+	Refusal   string
+	All, None map[string]bool
+}
+
+// Namespace says what of a namespace may leave this cluster.
+func (p *Policies) Namespace(ns *corev1.Namespace) NamespaceRules {
+	set := p.Set(ns.Name)
+	rules := NamespaceRules{Refusal: set.Closed(ns)}
+	if set.Len() > 0 {
+		rules.All, rules.None = reach(set.Reflect())
+	}
+	return rules
+}
+
+// reach names the kinds of which everything, and those of which nothing follows.
+func reach(r v1alpha1.Reflect) (all, none map[string]bool) {
+	all, none = map[string]bool{}, map[string]bool{}
+	for kind, what := range map[string]v1alpha1.ReflectWhat{"configmap": r.ConfigMaps, "secret": r.Secrets} {
+		all[kind] = what == v1alpha1.ReflectAll
+	}
+	for kind, what := range map[string]v1alpha1.ReflectWhat{
+		"service": r.Services, "endpointslice": r.Services, "ingress": r.Ingresses, "networkpolicy": r.NetworkPolicies,
+	} {
+		none[kind] = what == v1alpha1.ReflectNone
+	}
+	return all, none
+}
+
+// PodRules says whether a pod may run on a virtual node, and what follows from its being there. What it points at is shared: do
+// not change it.
+type PodRules struct {
+	Refusal          string
+	NodeSelector     map[string]string
+	Tolerations      []corev1.Toleration
+	RuntimeClassName *string
+	StorageClassName *string
+	RecreateAfter    time.Duration
+}
+
+// Pod says whether a pod of a namespace may run on a virtual node, and what follows from its being there.
+func (p *Policies) Pod(ns *corev1.Namespace, pod *corev1.Pod, node string) PodRules {
+	v := p.judge(ns, pod, node)
+	rules := PodRules{Refusal: v.Refusal, RecreateAfter: v.RecreateAfter}
+	if v.Patch != nil {
+		rules.NodeSelector, rules.Tolerations = v.Patch.NodeSelector, v.Patch.Tolerations
+		rules.RuntimeClassName, rules.StorageClassName = v.Patch.RuntimeClassName, v.Patch.StorageClassName
+	}
+	return rules
+}
+
+// wishes says how the namespaces that a peer is asked for want to be called there.
+func (p *Policies) wishes(namespaces []string) map[string]string {
+	out := make(map[string]string, len(namespaces))
+	for _, name := range namespaces {
+		out[name] = wish(p.Set(name).Remote())
+	}
+	return out
+}
+
+// chosen separates, in a wish, the naming from the name.
+const chosen = string(v1alpha1.RemoteNamingChosen) + "/"
+
+// wish is how a namespace's naming is told to the provider; empty: as the provider likes.
+func wish(remote *v1alpha1.RemoteNamespace) string {
+	switch {
+	case remote == nil:
+		return ""
+	case remote.Naming == v1alpha1.RemoteNamingChosen:
+		return chosen + remote.Name
+	}
+	return string(remote.Naming)
+}
+
+// wishedName is the name that a consumer wishes for a namespace here; empty when it is to have a suffix.
+func wishedName(local, wish string) string {
+	if name, ok := strings.CutPrefix(wish, chosen); ok {
+		return name
+	}
+	if wish == string(v1alpha1.RemoteNamingSuffixed) {
+		return ""
+	}
+	return local
+}
