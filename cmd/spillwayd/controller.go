@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/spillway-dev/spillway/peering"
+	"github.com/spillway-dev/spillway/peering/admission"
 	"github.com/spillway-dev/spillway/provider"
 )
 
@@ -44,6 +45,7 @@ type controllerOptions struct {
 	debugAddress        string
 	logLevel            string
 	network             networkOptions
+	webhook             webhookOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -69,6 +71,7 @@ func controllerCommand() *cobra.Command {
 	f.StringVar(&o.debugAddress, "debug-address", "", "serve profiles (/debug/pprof) on this address, for example 127.0.0.1:6060 (default: off)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.network.addTo(f)
+	o.webhook.addTo(f)
 	return cmd
 }
 
@@ -104,9 +107,15 @@ func runController(ctx context.Context, o controllerOptions) error {
 		return err
 	}
 	log = log.With(zap.String("cluster", clusterID))
+	policies, webhook, err := o.webhook.start(ctx, config, client, log)
+	if err != nil {
+		return err
+	}
 	for {
 		err := lead(ctx, client, o.identity, log, func(ctx context.Context) error {
-			return serve(ctx, peering.Config{REST: config, Client: client, ClusterID: clusterID, Network: network, Log: log})
+			return serve(ctx, webhook, peering.Config{
+				REST: config, Client: client, ClusterID: clusterID, Policies: policies, Network: network, Log: log,
+			})
 		})
 		if !errors.Is(err, errLeaseLost) {
 			return err
@@ -191,15 +200,15 @@ func lead(ctx context.Context, client kubernetes.Interface, identity string, log
 	return workErr
 }
 
-// serve wires the packages and works until ctx ends.
-func serve(ctx context.Context, cfg peering.Config) error {
+// serve wires the packages and works until ctx ends. webhook may be nil.
+func serve(ctx context.Context, webhook *admission.Server, cfg peering.Config) error {
 	events := record.NewBroadcaster()
 	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()
 
 	var controller *peering.Controller
 	nodes := provider.NewNodes(provider.Config{
-		Client: cfg.Client, ClusterID: cfg.ClusterID, Allowed: peering.Allowed, Log: cfg.Log,
+		Client: cfg.Client, ClusterID: cfg.ClusterID, Rules: rules{cfg.Policies}, Log: cfg.Log,
 		Changed: func(peer string) { controller.Wake(peer) },
 		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
 	})
@@ -214,6 +223,10 @@ func serve(ctx context.Context, cfg peering.Config) error {
 		nodes.Run(ctx, ready)
 	}()
 	<-ready
+	defer cfg.Policies.Notify(nodes.RulesChanged)()
+	if webhook != nil {
+		go webhook.Register(ctx)
+	}
 	controller.Run(ctx)
 	<-done
 	return nil
@@ -223,6 +236,12 @@ func serve(ctx context.Context, cfg peering.Config) error {
 type virtualNodes struct{ nodes *provider.Nodes }
 
 func (v virtualNodes) Ensure(n peering.Node) { v.nodes.Ensure(provider.Peer(n)) }
+
+func (v virtualNodes) Pods() ([]*corev1.Pod, bool) { return v.nodes.Pods() }
+
+func (v virtualNodes) Namespace(name string) (*corev1.Namespace, bool) {
+	return v.nodes.Namespace(name)
+}
 
 func (v virtualNodes) State(peer string) (peering.NodeState, bool) {
 	s, ok := v.nodes.State(peer)

@@ -31,7 +31,7 @@ type SpillwayOptions struct {
 	Chart string
 	// Binary is a built spillwayd; empty means: build that of the checkout.
 	Binary string
-	// Args follow `controller --kubeconfig FILE --context CLUSTER`.
+	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0`.
 	Args []string
 	// Env is added to the environment.
 	Env []string
@@ -108,7 +108,7 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	}
 	p, err := c.lab.Start(ctx, Process{
 		Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Env: o.Env,
-		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name()}, o.Args...),
+		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, o.Args...),
 	})
 	if err != nil {
 		return err

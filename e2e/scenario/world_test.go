@@ -139,7 +139,7 @@ func startSide(ctx context.Context, w *world, c *lab.Cluster) (*side, error) {
 	}
 	s.spillwayd, err = w.lab.Start(ctx, lab.Process{
 		Name: c.Name() + "-spillwayd", Path: filepath.Join(w.bin, "spillwayd"),
-		Args: []string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--log-level", "debug"},
+		Args: []string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--log-level", "debug", "--webhook-address", "127.0.0.1:0"},
 	})
 	return s, err
 }

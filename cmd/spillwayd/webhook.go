@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/spillway-dev/spillway/peering"
+	"github.com/spillway-dev/spillway/peering/admission"
+	"github.com/spillway-dev/spillway/provider"
+)
+
+// inClusterAddress is where the webhook listens inside a cluster: what the Service leads to.
+const inClusterAddress = ":9443"
+
+// webhookOptions are the flags of the webhook that steers pods.
+type webhookOptions struct {
+	address, url string
+}
+
+func (o *webhookOptions) addTo(f *pflag.FlagSet) {
+	f.StringVar(&o.address, "webhook-address", "",
+		"answer the API server's questions about new pods on this address (default: "+inClusterAddress+" in a cluster; beside one, nowhere: OffloadPolicies then steer no pods)")
+	f.StringVar(&o.url, "webhook-url", "",
+		"how the API server reaches webhook-address, for example https://192.0.2.7:9443 (default: by the Service in a cluster; beside one, https://ADDRESS)")
+}
+
+// start follows the policies, and answers about new pods, until ctx ends. Every replica does. The Server is nil where the API
+// server could not reach it.
+func (o *webhookOptions) start(ctx context.Context, config *rest.Config, client kubernetes.Interface, log *zap.Logger) (*peering.Policies, *admission.Server, error) {
+	policies, err := peering.NewPolicies(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	go policies.Run(ctx)
+	address, inCluster := o.address, os.Getenv("KUBERNETES_SERVICE_HOST") != ""
+	if address == "" && inCluster {
+		address = inClusterAddress
+	}
+	if address == "" {
+		if o.url != "" {
+			return nil, nil, fmt.Errorf("--webhook-url needs --webhook-address: where to listen")
+		}
+		log.Warn("OffloadPolicies steer no pods: the API server needs to reach this process, give --webhook-address")
+		return policies, nil, nil
+	}
+	server, err := admission.New(admission.Config{
+		Client: client, Policies: policies, Address: address, URL: o.url, InCluster: inCluster, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	go server.Run(ctx)
+	return policies, server, nil
+}
+
+// rules hands what policies say to package provider.
+type rules struct{ policies *peering.Policies }
+
+func (r rules) Synced() bool { return r.policies.Synced() }
+
+func (r rules) Namespace(ns *corev1.Namespace) provider.NamespaceRules {
+	return provider.NamespaceRules(r.policies.Namespace(ns))
+}
+
+func (r rules) Pod(ns *corev1.Namespace, pod *corev1.Pod, node string) provider.PodRules {
+	return provider.PodRules(r.policies.Pod(ns, pod, node))
+}

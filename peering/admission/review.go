@@ -1,0 +1,100 @@
+package admission
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spillway-dev/spillway/peering/policy"
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+// maxReview is the largest review that is read, in bytes: a pod may have 3 MiB at the API server.
+const maxReview = 8 << 20
+
+// Policies answers which policies a namespace has.
+type Policies interface {
+	// Synced says whether all policies are known. Nothing is answered before.
+	Synced() bool
+	Set(namespace string) policy.Set
+	// Governed returns the policies of all namespaces that have some.
+	Governed() map[string]policy.Set
+	// Notify calls changed when policies have changed, until stop is called.
+	Notify(changed func(namespace string)) (stop func())
+}
+
+// operation is one of a JSON patch (RFC 6902).
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// handle answers AdmissionReviews of pods.
+func handle(policies Policies) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !policies.Synced() {
+			http.Error(w, "the OffloadPolicies are not known yet", http.StatusServiceUnavailable)
+			return
+		}
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(io.LimitReader(r.Body, maxReview)).Decode(&review); err != nil || review.Request == nil {
+			http.Error(w, fmt.Sprintf("send an AdmissionReview (admission.k8s.io/v1): %v", err), http.StatusBadRequest)
+			return
+		}
+		response, err := respond(policies, review.Request)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		review.Request, review.Response = nil, response
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(review) // the API server that does not take it asks again
+	})
+}
+
+// respond allows every pod, changed where a policy says so.
+func respond(policies Policies, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+	response := &admissionv1.AdmissionResponse{UID: request.UID, Allowed: true}
+	if request.Operation != admissionv1.Create || request.SubResource != "" ||
+		request.Resource != metav1.GroupVersionResource(corev1.SchemeGroupVersion.WithResource("pods")) {
+		return response, nil
+	}
+	var pod corev1.Pod
+	if err := json.Unmarshal(request.Object.Raw, &pod); err != nil {
+		return nil, fmt.Errorf("read the pod: %w", err)
+	}
+	steered, ok := policies.Set(request.Namespace).Steer(&pod)
+	if !ok {
+		return response, nil
+	}
+	patch, err := json.Marshal(operations(&pod, steered))
+	if err != nil {
+		return nil, fmt.Errorf("write the patch: %w", err)
+	}
+	kind := admissionv1.PatchTypeJSONPatch
+	response.Patch, response.PatchType = patch, &kind
+	return response, nil
+}
+
+// operations turn the pod into the steered one.
+func operations(pod *corev1.Pod, s policy.Steered) []operation {
+	out := []operation{
+		{"add", "/spec/tolerations", s.Tolerations},
+		{"add", "/spec/affinity", s.Affinity},
+	}
+	if s.Affinity == nil {
+		out = out[:1]
+	}
+	if pod.Annotations == nil {
+		return append(out, operation{"add", "/metadata/annotations", map[string]string{v1alpha1.AnnotationPolicy: s.Policy}})
+	}
+	key := strings.NewReplacer("~", "~0", "/", "~1").Replace(v1alpha1.AnnotationPolicy)
+	return append(out, operation{"add", "/metadata/annotations/" + key, s.Policy})
+}

@@ -1,0 +1,194 @@
+package admission
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	registrationac "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
+	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+const (
+	// path of the webhook.
+	path = "/steer"
+	// answerWithin is how long the API server waits for an answer, in seconds.
+	answerWithin = 5
+	// registerEvery is how often the registration is looked at although nothing has changed.
+	registerEvery = 5 * time.Minute
+	// registerAgain is how soon after a failure.
+	registerAgain = 2 * time.Second
+	shutdown      = 5 * time.Second
+)
+
+// Config says where the webhook is reached.
+type Config struct {
+	Client   kubernetes.Interface
+	Policies Policies
+	// Address is where it listens, for example 127.0.0.1:0.
+	Address string
+	// URL is how the API server reaches it, for a process beside the cluster. Empty with InCluster: by the Service WebhookName. Empty
+	// without: by the address it listens on.
+	URL       string
+	InCluster bool
+	Log       *zap.Logger
+}
+
+// Server answers the API server's questions about new pods. Make it with New, then Run it once.
+type Server struct {
+	cfg      Config
+	listener net.Listener
+	url      *url.URL // nil: by Service
+	cert     *certificate
+	changed  chan struct{} // has one when policies or the certificate have changed
+}
+
+// New listens. Nothing is answered before Run. An address that is taken is an error.
+func New(cfg Config) (*Server, error) {
+	listener, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the webhook: %w", err)
+	}
+	s := &Server{cfg: cfg, listener: listener, changed: make(chan struct{}, 1)}
+	host := v1alpha1.WebhookName + "." + v1alpha1.SystemNamespace + ".svc"
+	if cfg.URL != "" || !cfg.InCluster {
+		at := cfg.URL
+		if at == "" {
+			at = "https://" + listener.Addr().String()
+		}
+		if s.url, err = url.Parse(at); err != nil || s.url.Scheme != "https" || s.url.Hostname() == "" {
+			_ = listener.Close()
+			return nil, fmt.Errorf("the URL of the webhook must be https://HOST:PORT, not %q", at)
+		}
+		s.url.Path = path
+		host = s.url.Hostname()
+	}
+	s.cert = newCertificate(cfg.Client, host, s.wake)
+	return s, nil
+}
+
+func (s *Server) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run answers until ctx ends.
+func (s *Server) Run(ctx context.Context) {
+	go s.cert.secrets.Run(ctx)
+	mux := http.NewServeMux()
+	mux.Handle("POST "+path, handle(s.cfg.Policies))
+	server := &http.Server{
+		Handler: mux, ReadHeaderTimeout: answerWithin * time.Second, ErrorLog: zap.NewStdLog(s.cfg.Log.Named("webhook")),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.cert.get},
+	}
+	go func() {
+		<-ctx.Done()
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdown)
+		defer cancel()
+		_ = server.Shutdown(bounded)
+	}()
+	if err := server.ServeTLS(s.listener, "", ""); ctx.Err() == nil {
+		s.cfg.Log.Error("the webhook no longer answers", zap.Error(err))
+	}
+}
+
+// Register keeps the certificate and the registration until ctx ends. One process at a time may run it. The registration stays: other
+// replicas go on answering, and a restart finds it.
+func (s *Server) Register(ctx context.Context) {
+	defer s.cfg.Policies.Notify(func(string) { s.wake() })()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var before string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			before = "" // somebody may have changed it
+		case <-s.changed:
+		}
+		err := s.cert.ensure(ctx, time.Now())
+		if err == nil {
+			before, err = s.register(ctx, before)
+		}
+		if err != nil {
+			s.cfg.Log.Warn("webhook not registered", zap.Error(err))
+		}
+		if err != nil || before == "" {
+			timer.Reset(registerAgain)
+		} else {
+			timer.Reset(registerEvery)
+		}
+	}
+}
+
+// register makes the registration, which comes with the installation and is empty at first, be as the policies say, unless that is what before, a result of it, was for. Empty: not yet.
+func (s *Server) register(ctx context.Context, before string) (string, error) {
+	cert := s.cert.current.Load()
+	if cert == nil || !s.cfg.Policies.Synced() {
+		return "", nil
+	}
+	ignore, fail := s.namespaces()
+	now := fmt.Sprintf("%q %q %s", ignore, fail, cert.ca)
+	if now == before {
+		return now, nil
+	}
+	registrations := s.cfg.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	want := registrationac.MutatingWebhookConfiguration(v1alpha1.WebhookName)
+	if len(ignore) > 0 {
+		want.WithWebhooks(s.webhook("steer.spillway.dev", ignore, admissionregistrationv1.Ignore, cert.ca))
+	}
+	if len(fail) > 0 {
+		want.WithWebhooks(s.webhook("steer-or-wait.spillway.dev", fail, admissionregistrationv1.Fail, cert.ca))
+	}
+	if _, err := registrations.Apply(ctx, want, metav1.ApplyOptions{FieldManager: v1alpha1.FieldManager, Force: true}); err != nil {
+		return "", fmt.Errorf("apply MutatingWebhookConfiguration %s: %w", v1alpha1.WebhookName, err)
+	}
+	return now, nil
+}
+
+// namespaces lists, sorted, those with policies, by what becomes of pods that are not steered.
+func (s *Server) namespaces() (ignore, fail []string) {
+	for name, set := range s.cfg.Policies.Governed() {
+		if set.Strict() {
+			fail = append(fail, name)
+		} else {
+			ignore = append(ignore, name)
+		}
+	}
+	slices.Sort(ignore)
+	slices.Sort(fail)
+	return ignore, fail
+}
+
+// webhook asks about the new pods of these namespaces and no others, but for those that are closed.
+func (s *Server) webhook(name string, namespaces []string, failure admissionregistrationv1.FailurePolicyType, ca []byte) *registrationac.MutatingWebhookApplyConfiguration {
+	client := registrationac.WebhookClientConfig().WithCABundle(ca...)
+	if s.url != nil {
+		client.WithURL(s.url.String())
+	} else {
+		client.WithService(registrationac.ServiceReference().WithNamespace(v1alpha1.SystemNamespace).WithName(v1alpha1.WebhookName).WithPath(path))
+	}
+	return registrationac.MutatingWebhook().WithName(name).
+		WithClientConfig(client).WithFailurePolicy(failure).WithTimeoutSeconds(answerWithin).
+		WithSideEffects(admissionregistrationv1.SideEffectClassNone).WithAdmissionReviewVersions("v1").
+		WithRules(registrationac.RuleWithOperations().WithOperations(admissionregistrationv1.Create).
+			WithAPIGroups(corev1.GroupName).WithAPIVersions("v1").WithResources("pods")).
+		WithNamespaceSelector(metaac.LabelSelector().WithMatchExpressions(
+			metaac.LabelSelectorRequirement().WithKey(corev1.LabelMetadataName).WithOperator(metav1.LabelSelectorOpIn).WithValues(namespaces...),
+			metaac.LabelSelectorRequirement().WithKey(v1alpha1.LabelOffload).WithOperator(metav1.LabelSelectorOpNotIn).WithValues(v1alpha1.OffloadDisabled)))
+}
