@@ -65,6 +65,7 @@ type objectKind[T live.Object] struct {
 
 // objectClient is the part of a typed client that keeps a reflected object equal.
 type objectClient[T any] interface {
+	Get(context.Context, string, metav1.GetOptions) (T, error)
 	Create(context.Context, T, metav1.CreateOptions) (T, error)
 	Update(context.Context, T, metav1.UpdateOptions) (T, error)
 	Delete(context.Context, string, metav1.DeleteOptions) error
@@ -204,7 +205,7 @@ func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[
 	case stepCreate:
 		_, err = client.Create(ctx, o.want, metav1.CreateOptions{FieldManager: fieldManager})
 		if apierrors.IsAlreadyExists(err) {
-			err = errForeign // ours would be in the cache, or will be when this is tried again
+			err = ownObject(ctx, client, k.name, p.home.cfg.Origin)
 		}
 	case stepPatch:
 		o.want.SetUID(o.have.GetUID())
@@ -226,7 +227,7 @@ func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[
 		return 0, nil
 	}
 	err = fmt.Errorf("%s %s %s/%s on %s: %w", todo, k.kind, k.namespace, k.name, p.cfg.Node, err)
-	if reason, refused := refusalReason(err); refused && p.home.queue.NumRequeues(k) >= quickRetries {
+	if reason, refused := refusalReason(err); refused && (!mayPass(err) || p.home.queue.NumRequeues(k) >= quickRetries) {
 		words := fmt.Sprintf("%s %s cannot follow to %s: %s", k.kind, k.name, p.cfg.Node, rootMessage(err))
 		var none T
 		if p.noteTaken(k, words) && o.byItself && o.local != none {
@@ -235,6 +236,16 @@ func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[
 		return retryRefused, nil
 	}
 	return 0, err
+}
+
+// ownObject is called when a name is taken: it returns nil when the object is ours, which the cache does not show yet, and errForeign
+// when it is another's.
+func ownObject[T live.Object](ctx context.Context, client objectClient[T], name, origin string) error {
+	have, err := client.Get(ctx, name, metav1.GetOptions{})
+	if err == nil && have.GetLabels()[translate.LabelOrigin] != origin {
+		return errForeign
+	}
+	return err
 }
 
 // noteTaken keeps why an object cannot follow, so that its pods can say so; empty words clear it. It says whether that

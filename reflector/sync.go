@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,8 +21,8 @@ const (
 	callTimeout = 15 * time.Second
 	// retryRefused is how long after a refusal by the provider the same object is tried again.
 	retryRefused = 30 * time.Second
-	// quickRetries is how often a refusal is retried at once before it is believed: rights that were just granted take
-	// some milliseconds to reach every part of an API server.
+	// quickRetries is how often a lack of rights is retried at once before it is believed: rights that were just granted
+	// take some milliseconds to reach every part of an API server.
 	quickRetries = 6
 	// fieldManager is the manager under which twins and local statuses are written.
 	fieldManager = translate.FieldManager
@@ -251,7 +252,7 @@ func (p *Pair) adopt(ctx context.Context, local, twin *corev1.Pod) error {
 // creationFailed turns a refusal by the provider into something the user sees; anything else is retried.
 func (p *Pair) creationFailed(ctx context.Context, k key, local *corev1.Pod, err error) (time.Duration, error) {
 	reason, refused := refusalReason(err)
-	if !refused || (apierrors.IsForbidden(err) && p.home.queue.NumRequeues(k) < quickRetries) {
+	if !refused || mayPass(err) && p.home.queue.NumRequeues(k) < quickRetries {
 		return 0, err
 	}
 	message := fmt.Sprintf("%s: %s", p.cfg.Node, rootMessage(err))
@@ -272,6 +273,11 @@ func refusalReason(err error) (reason string, refused bool) {
 		return reasonRefused, true
 	}
 	return "", false
+}
+
+// mayPass tells a lack of rights, which may just have been granted, from what a quota or an admission says: both are Forbidden.
+func mayPass(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(rootMessage(err), " cannot ")
 }
 
 // rootMessage is the API server's own sentence where there is one.
