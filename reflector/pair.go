@@ -46,19 +46,20 @@ type Pair struct {
 	own   atomic.Pointer[address.Table] // how addresses of here are seen by the peer; nil: as they are
 	api   atomic.Value                  // netip.AddrPort; where twins reach this cluster's API server
 
-	mu     sync.RWMutex
-	ctx    context.Context    // guarded by mu; that of Run, nil before it
-	spaces map[string]*space  // guarded by mu; by local namespace
-	gone   map[types.UID]bool // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
-	taken  map[key]string     // guarded by mu; objects whose name a foreign object holds at the peer, with the words
-	done   map[key]doneStep   // guarded by mu; the last step of each pod, until it is gone
-	sent   map[key]sentPatch  // guarded by mu; the last patch sent to each twin, until its local pod is gone
-	wg     sync.WaitGroup     // the caches of spaces
+	mu      sync.RWMutex
+	ctx     context.Context     // guarded by mu; that of Run, nil before it
+	spaces  map[string]*space   // guarded by mu; by local namespace
+	gone    map[types.UID]bool  // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
+	taken   map[key]string      // guarded by mu; objects whose name a foreign object holds at the peer, with the words
+	done    map[key]doneStep    // guarded by mu; the last step of each pod, until it is gone
+	refused map[key]refusedTwin // guarded by mu; the last twin of each pod that the provider did not take, until the pod is gone
+	sent    map[key]sentPatch   // guarded by mu; the last patch sent to each twin, until its local pod is gone
+	wg      sync.WaitGroup      // the caches of spaces
 }
 
 func newPair(h *Home, cfg PairConfig) *Pair {
 	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
-		sent: map[key]sentPatch{}, done: map[key]doneStep{}}
+		refused: map[key]refusedTwin{}, sent: map[key]sentPatch{}, done: map[key]doneStep{}}
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
 		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
@@ -349,6 +350,7 @@ func (p *Pair) forget(local *corev1.Pod) {
 	defer p.mu.Unlock()
 	delete(p.gone, local.UID)
 	delete(p.sent, p.podKey(local.Namespace, local.Name))
+	delete(p.refused, p.podKey(local.Namespace, local.Name))
 	delete(p.done, p.podKey(local.Namespace, local.Name))
 }
 

@@ -82,6 +82,11 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 			zap.String("namespace", k.namespace), zap.String("name", k.name), zap.Error(todo.err))
 		return 0, nil
 	}
+	if todo.kind == stepCreate {
+		if wait := p.refusedLately(k, todo.twin, env.now); wait > 0 {
+			return wait, nil
+		}
+	}
 	if env.peerLost && todo.remote() {
 		return again, nil // SetLost(false) brings the key back
 	}
@@ -93,37 +98,13 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 	reason, refused := refusalReason(err)
 	switch {
 	case todo.kind == stepCreate:
-		return p.creationFailed(ctx, k, local, err)
+		return p.creationFailed(ctx, k, local, todo.twin, err)
 	case todo.kind == stepPatch && refused:
 		p.noteSent(k, todo, env.now)
 		p.home.cfg.Events.Event(local, corev1.EventTypeWarning, reason, fmt.Sprintf("%s: %s", p.cfg.Node, rootMessage(err)))
 		return holdStatus, nil // the status is not to wait for it
 	}
 	return 0, err
-}
-
-// sentPatch is the last patch sent to a twin.
-type sentPatch struct {
-	patch string
-	at    time.Time
-}
-
-// sentLately says whether this very patch was sent to the twin within retryRefused. The provider then refuses it, or
-// something there undoes it: sending it again at once would be a storm.
-func (p *Pair) sentLately(k key, patch []byte, now time.Time) bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	last, ok := p.sent[k]
-	return ok && last.patch == string(patch) && now.Sub(last.at) < retryRefused
-}
-
-func (p *Pair) noteSent(k key, todo step, now time.Time) {
-	if todo.kind != stepPatch {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sent[k] = sentPatch{string(todo.patch), now}
 }
 
 // planWithoutSpace: the tenant namespace is not known yet, so nothing is decided but what needs no peer.
@@ -250,11 +231,12 @@ func (p *Pair) adopt(ctx context.Context, local, twin *corev1.Pod) error {
 }
 
 // creationFailed turns a refusal by the provider into something the user sees; anything else is retried.
-func (p *Pair) creationFailed(ctx context.Context, k key, local *corev1.Pod, err error) (time.Duration, error) {
+func (p *Pair) creationFailed(ctx context.Context, k key, local, twin *corev1.Pod, err error) (time.Duration, error) {
 	reason, refused := refusalReason(err)
 	if !refused || mayPass(err) && p.home.queue.NumRequeues(k) < quickRetries {
 		return 0, err
 	}
+	p.noteRefused(k, twin, time.Now())
 	message := fmt.Sprintf("%s: %s", p.cfg.Node, rootMessage(err))
 	todo := refuse(local, reason, message, time.Now())
 	if err := p.do(ctx, nil, local, nil, todo); err != nil {
