@@ -24,13 +24,11 @@ func PodStatus(local, twin *corev1.Pod, env Env) corev1.PodStatus {
 	s := local.Status // what is not written below is home's own; see fields.md
 	s.ObservedGeneration = observedGeneration(local, twin, env)
 	s.Phase = phase(local, twin)
-	s.Message, s.Reason = from.Message, from.Reason
+	s.Message, s.Reason = atHome(from.Message, twin.Namespace, local.Namespace), from.Reason
 	s.StartTime = from.StartTime
 	s.PodIP, s.PodIPs = podIPs(from, env)
 	s.HostIP, s.HostIPs = hostIPs(from, env)
-	s.InitContainerStatuses = known(from.InitContainerStatuses, local.Spec.InitContainers)
-	s.ContainerStatuses = known(from.ContainerStatuses, local.Spec.Containers)
-	s.EphemeralContainerStatuses = knownEphemeral(from.EphemeralContainerStatuses, local.Spec.EphemeralContainers)
+	takeContainers(&s, local, twin)
 	s.Resize = from.Resize
 	s.AllocatedResources = from.AllocatedResources
 	s.Resources = from.Resources
@@ -45,10 +43,7 @@ func lastWords(local, twin *corev1.Pod) corev1.PodStatus {
 	if twin.Status.Phase != s.Phase || twin.DeletionTimestamp != nil || local.DeletionTimestamp != nil || !pending(&s) {
 		return s
 	}
-	from := &twin.Status
-	s.InitContainerStatuses = known(from.InitContainerStatuses, local.Spec.InitContainers)
-	s.ContainerStatuses = known(from.ContainerStatuses, local.Spec.Containers)
-	s.EphemeralContainerStatuses = knownEphemeral(from.EphemeralContainerStatuses, local.Spec.EphemeralContainers)
+	takeContainers(&s, local, twin)
 	s.Conditions = conditions(local, twin, s.Phase, s.ObservedGeneration)
 	return s
 }
@@ -140,6 +135,15 @@ func hostIPs(from *corev1.PodStatus, env Env) (string, []corev1.HostIP) {
 		}
 	}
 	return list[0].IP, list
+}
+
+// takeContainers takes into s, a copy of local's status, the statuses of the containers that home knows.
+func takeContainers(s *corev1.PodStatus, local, twin *corev1.Pod) {
+	from, remote, home := &twin.Status, twin.Namespace, local.Namespace
+	s.InitContainerStatuses = statusesAtHome(known(from.InitContainerStatuses, local.Spec.InitContainers), remote, home)
+	s.ContainerStatuses = statusesAtHome(known(from.ContainerStatuses, local.Spec.Containers), remote, home)
+	s.EphemeralContainerStatuses = statusesAtHome(
+		knownEphemeral(from.EphemeralContainerStatuses, local.Spec.EphemeralContainers), remote, home)
 }
 
 // known returns the statuses of containers that home knows, without those that the provider's admission added.
