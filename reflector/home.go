@@ -38,6 +38,7 @@ type Home struct {
 
 	namespaces *live.Cache[*corev1.Namespace]
 	loops      map[kind]objectLoop // never changed
+	events     *eventLoop
 
 	mu    sync.RWMutex // guards pairs
 	pairs map[string]*Pair
@@ -59,6 +60,7 @@ func NewHome(cfg HomeConfig) *Home {
 		kindConfigMap: newObjectLoop(h, configMaps()), kindSecret: newObjectLoop(h, secrets()),
 		kindService: newObjectLoop(h, services()), kindEndpointSlice: newObjectLoop(h, endpointSlices()),
 	}
+	h.events = newEventLoop(h)
 	return h
 }
 
@@ -69,6 +71,7 @@ func (h *Home) Run(ctx context.Context) {
 	for _, l := range h.loops {
 		wg.Go(func() { l.run(ctx) })
 	}
+	wg.Go(func() { h.events.run(ctx) })
 	for range workers {
 		wg.Go(func() {
 			for h.work(ctx) {
@@ -96,6 +99,11 @@ func (h *Home) Attach(cfg PairConfig) *Pair {
 func (h *Home) Detach(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if p := h.pairs[node]; p != nil {
+		for _, pod := range p.local.List() {
+			h.events.forget(pod.UID)
+		}
+	}
 	delete(h.pairs, node)
 }
 

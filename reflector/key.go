@@ -18,6 +18,8 @@ const (
 
 	kindService       kind = "service"
 	kindEndpointSlice kind = "endpointslice"
+
+	kindEvent kind = "event" // of the peer; the name is the peer's, the namespace home's
 )
 
 // key names a local object on one virtual node. Namespace and name are those of the consumer.

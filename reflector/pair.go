@@ -141,6 +141,7 @@ func (p *Pair) start(s *space) {
 		p.wg.Go(func() { copies.Run(ctx) })
 		synced = append(synced, copies.Synced())
 	}
+	p.wg.Go(func() { s.watchEvents(ctx) }) // nothing waits for it
 	p.wg.Go(func() {
 		for _, synced := range synced {
 			select {
@@ -346,6 +347,7 @@ func (p *Pair) seenGone(uid types.UID) bool {
 
 // forget drops what was kept for a local pod that no longer exists.
 func (p *Pair) forget(local *corev1.Pod) {
+	p.home.events.forget(local.UID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.gone, local.UID)
