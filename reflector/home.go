@@ -59,6 +59,7 @@ func NewHome(cfg HomeConfig) *Home {
 	h.loops = map[kind]objectLoop{
 		kindConfigMap: newObjectLoop(h, configMaps()), kindSecret: newObjectLoop(h, secrets()),
 		kindService: newObjectLoop(h, services()), kindEndpointSlice: newObjectLoop(h, endpointSlices()),
+		kindIngress: newObjectLoop(h, ingresses()),
 	}
 	h.events = newEventLoop(h)
 	return h

@@ -30,6 +30,10 @@ type objectLoop interface {
 	sync(ctx context.Context, s *space, k key) (time.Duration, error)
 	// names are those of the objects of a local namespace that follow to a peer, whatever its pods refer to.
 	names(namespace string) []string
+	// named are the Secrets that these objects name.
+	named(namespace string) []string
+	// naming says whether one of these objects names a Secret.
+	naming(namespace, secret string) bool
 }
 
 // objectCopies are the objects of one kind in one tenant namespace.
@@ -59,6 +63,8 @@ type objectKind[T live.Object] struct {
 	equal, replace func(want, have T) bool
 	// keep takes into want what the peer's API server has given have. May be nil.
 	keep func(want, have T)
+	// secrets are the names of the Secrets that go with an object that follows by itself. May be nil.
+	secrets func(T) []string
 	// trim drops from a copy what nobody reads. managedFields of our own must stay.
 	trim func(T)
 }
@@ -80,9 +86,13 @@ type typedLoop[T live.Object] struct {
 
 func newObjectLoop[T live.Object](h *Home, of objectKind[T]) objectLoop {
 	l := &typedLoop[T]{objectKind: of, home: h}
+	indexers := cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
+	if of.secrets != nil {
+		indexers[indexSecrets] = l.indexSecrets
+	}
 	l.here = live.New(live.Options[T]{
 		Name: string(of.kind) + "s", ListWatch: of.watch(h.cfg.Client, "", of.atHome), Changed: l.changed,
-		Indexers: cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
+		Indexers: indexers,
 	})
 	return l
 }
@@ -99,9 +109,14 @@ func (l *typedLoop[T]) has(namespace, name string) bool {
 // changed tells every pair that an object follows to.
 func (l *typedLoop[T]) changed(before, now T) {
 	o := firstSet(now, before)
+	secrets := l.secretsOf(before, now)
 	l.home.eachPair(func(p *Pair) {
-		if l.follows(p, o.GetNamespace(), o.GetName()) {
-			l.home.queue.Add(key{p.cfg.Node, l.kind, o.GetNamespace(), o.GetName()})
+		if !l.follows(p, o.GetNamespace(), o.GetName()) {
+			return
+		}
+		l.home.queue.Add(key{p.cfg.Node, l.kind, o.GetNamespace(), o.GetName()})
+		for _, name := range secrets {
+			l.home.queue.Add(key{p.cfg.Node, kindSecret, o.GetNamespace(), name})
 		}
 	})
 }
@@ -111,7 +126,7 @@ func (l *typedLoop[T]) follows(p *Pair, namespace, name string) bool {
 	if all || l.byItself {
 		return !none && p.space(namespace) != nil
 	}
-	return len(p.users(l.kind, namespace, name)) > 0
+	return len(p.users(l.kind, namespace, name)) > 0 || l.kind == kindSecret && p.namedByIngress(namespace, name)
 }
 
 func (l *typedLoop[T]) names(namespace string) []string {
@@ -123,6 +138,42 @@ func (l *typedLoop[T]) names(namespace string) []string {
 		names = append(names, o.GetName())
 	}
 	return names
+}
+
+// indexSecrets is the index of the objects at home by namespace/name of the Secrets that they name.
+const indexSecrets = "secrets"
+
+func (l *typedLoop[T]) indexSecrets(obj any) ([]string, error) {
+	o := obj.(T)
+	names := l.secrets(o)
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = o.GetNamespace() + "/" + name
+	}
+	return keys, nil
+}
+
+// secretsOf are the Secrets that any of the objects names, those that are absent left out.
+func (l *typedLoop[T]) secretsOf(objects ...T) []string {
+	var none T
+	var names []string
+	for _, o := range objects {
+		if o != none && l.secrets != nil {
+			names = append(names, l.secrets(o)...)
+		}
+	}
+	return names
+}
+
+func (l *typedLoop[T]) named(namespace string) []string {
+	if l.secrets == nil {
+		return nil
+	}
+	return l.secretsOf(l.here.Index(cache.NamespaceIndex, namespace)...)
+}
+
+func (l *typedLoop[T]) naming(namespace, secret string) bool {
+	return l.secrets != nil && len(l.here.Index(indexSecrets, namespace+"/"+secret)) > 0
 }
 
 // typedCopies are the objectCopies of every kind.

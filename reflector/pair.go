@@ -46,6 +46,8 @@ type Pair struct {
 	own   atomic.Pointer[address.Table] // how addresses of here are seen by the peer; nil: as they are
 	api   atomic.Value                  // netip.AddrPort; where twins reach this cluster's API server
 
+	ingress atomic.Pointer[string] // the class by which the peer serves Ingresses of here; nil or empty: none
+
 	mu      sync.RWMutex
 	ctx     context.Context     // guarded by mu; that of Run, nil before it
 	spaces  map[string]*space   // guarded by mu; by local namespace

@@ -47,6 +47,7 @@ func (s *space) ours(mark labels.Set) func(*metav1.ListOptions) {
 func (s *space) env() translate.Env {
 	env := translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
 	env.HomeAPI, _ = s.pair.api.Load().(netip.AddrPort)
+	env.IngressClass = s.pair.ingressClass()
 	env.Virtual = func(node string) bool { return s.pair.home.pair(node) != nil }
 	if own := s.pair.own.Load(); own != nil {
 		env.MapOwn = func(here netip.Addr) netip.Addr {
@@ -118,9 +119,13 @@ func kindOfCopy(k kind, name string) kind {
 	return k
 }
 
-// enqueueFollowers looks again at the local objects of a kind that follow by themselves.
+// enqueueFollowers looks again at the local objects of a kind that follow by themselves, and at the Secrets that they name.
 func (s *space) enqueueFollowers(k kind) {
-	for _, name := range s.pair.home.loops[k].names(s.local) {
-		s.pair.home.queue.Add(key{s.pair.cfg.Node, k, s.local, name})
+	queue, node, loop := s.pair.home.queue, s.pair.cfg.Node, s.pair.home.loops[k]
+	for _, name := range loop.names(s.local) {
+		queue.Add(key{node, k, s.local, name})
+	}
+	for _, name := range loop.named(s.local) {
+		queue.Add(key{node, kindSecret, s.local, name})
 	}
 }

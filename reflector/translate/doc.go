@@ -1,7 +1,7 @@
 // Package translate says what a local object looks like in the peer, and what the peer's answer looks like at home.
 //
-// It knows the fields of pods, ConfigMaps, Secrets, Services and EndpointSlices. It knows no client, clock, logger or global: every function is
-// pure, safe for concurrent use, and gives the same bytes for the same input. fields.md beside this file says, field by
+// It knows the fields of pods, ConfigMaps, Secrets, Services, EndpointSlices, Ingresses and Events. It knows no client, clock,
+// logger or global: every function is pure, safe for concurrent use, and gives the same bytes for the same input. fields.md beside this file says, field by
 // field, what is copied, dropped, changed or kept following, and why; a test fails on a field that is not in it.
 //
 //	twin := translate.Twin(local, env)                          // create it
@@ -104,6 +104,9 @@ type Env struct {
 
 	// Patch is how the twin of a pod differs in this peer. It is taken when the twin is made.
 	Patch TwinPatch
+
+	// IngressClass is the class by which the peer serves Ingresses of home; empty: it serves none.
+	IngressClass string
 
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool
