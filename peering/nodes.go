@@ -37,6 +37,7 @@ type Node struct {
 	Addresses                 *address.Table    // as what the peer's pods are seen here; nil: as they are
 	OwnAddresses              *address.Table    // as what the peer sees addresses of here; nil: as they are
 	HomeAPI                   netip.AddrPort    // where the peer's pods reach the API server of here; not valid when they do not
+	IngressClass              string            // by which the peer serves Ingresses of here; empty: it serves none
 	Lost                      bool
 	Since                     time.Time // when lost: when the peer answered last
 	Reason, Message           string    // when lost
@@ -84,6 +85,7 @@ func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
 		Namespaces: map[string]string{}, Lost: s.lost, Since: s.last,
 	}
 	if tenant := s.remote.Status.Tenant; tenant != nil {
+		n.IngressClass = tenant.IngressClassName
 		for _, ns := range tenant.Namespaces {
 			n.Namespaces[ns.Name] = ns.RemoteName
 		}

@@ -143,6 +143,20 @@ func (t tenant) identity() identity {
 	}
 }
 
+// homeTerms is what a namespace of the tenant says of what may be in it.
+type homeTerms struct {
+	podSecurity  v1alpha1.PodSecurityLevel
+	ingressClass string // empty: no Ingress
+}
+
+func (t tenant) terms() homeTerms {
+	level := t.share.PodSecurity
+	if level == "" {
+		level = v1alpha1.PodSecurityBaseline
+	}
+	return homeTerms{podSecurity: level, ingressClass: t.share.IngressClassName}
+}
+
 // home is a namespace in which the tenant's pods run.
 type home struct {
 	namespace *coreac.NamespaceApplyConfiguration
@@ -155,12 +169,11 @@ type home struct {
 func (t tenant) home(local string) home {
 	name, labels := t.namespaceName(local), t.labels()
 	zero := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("0"), corev1.ResourceMemory: resource.MustParse("0")}
-	level := t.share.PodSecurity
-	if level == "" {
-		level = v1alpha1.PodSecurityBaseline
+	nsLabels, terms := maps.Clone(labels), t.terms()
+	nsLabels[labelPodSecurity] = string(terms.podSecurity)
+	if terms.ingressClass != "" {
+		nsLabels[v1alpha1.LabelIngressClass] = terms.ingressClass
 	}
-	nsLabels := maps.Clone(labels)
-	nsLabels[labelPodSecurity] = string(level)
 	return home{
 		namespace: coreac.Namespace(name).WithLabels(nsLabels).
 			WithAnnotations(map[string]string{annotationOriginNamespace: local}),

@@ -93,6 +93,25 @@ func TestTenant_PodSecurity(t *testing.T) {
 	}
 }
 
+// TestTenant_IngressClass: the label is what the admission policy goes by; another class is another state of a namespace.
+func TestTenant_IngressClass(t *testing.T) {
+	of := func(class string) tenant {
+		return tenant{peering: "home", consumer: "id-1", share: v1alpha1.Share{IngressClassName: class}}
+	}
+	if got, there := of("").home("shop").namespace.Labels[v1alpha1.LabelIngressClass]; there {
+		t.Errorf("no class becomes %q", got)
+	}
+	if got := of("nginx").home("shop").namespace.Labels[v1alpha1.LabelIngressClass]; got != "nginx" {
+		t.Errorf("class nginx becomes %q", got)
+	}
+	if of("").terms() == of("nginx").terms() {
+		t.Error("a namespace would not be written again when the class changes")
+	}
+	if labels := of("nginx").labels(); len(labels) != 1 {
+		t.Errorf("other objects of the tenant get %v too", labels)
+	}
+}
+
 // TestTenant_MayShare: names that others rely on are never given away.
 func TestTenant_MayShare(t *testing.T) {
 	same := tenant{share: v1alpha1.Share{NamespaceNames: v1alpha1.NamespaceNamesSameIfFree}}

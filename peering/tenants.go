@@ -31,12 +31,12 @@ type tenants struct {
 
 // tenantState is what was applied for a tenant in the life of this process.
 type tenantState struct {
-	consumer   string                               // for whom the identity was made
-	ensured    time.Time                            // when
-	namespaces map[string]v1alpha1.PodSecurityLevel // by the consumer's name: as made
-	quotas     map[string]amounts                   // by name here
-	open       map[string]bool                      // by the consumer's name: the tenant was let in
-	names      map[string]string                    // by the consumer's name: as chosen
+	consumer   string               // for whom the identity was made
+	ensured    time.Time            // when
+	namespaces map[string]homeTerms // by the consumer's name: as made
+	quotas     map[string]amounts   // by name here
+	open       map[string]bool      // by the consumer's name: the tenant was let in
+	names      map[string]string    // by the consumer's name: as chosen
 }
 
 func validNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
@@ -48,7 +48,7 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 	state := t.made[p.Name]
 	if state == nil || now.Sub(state.ensured) > ensureEvery {
 		state = &tenantState{
-			ensured: now, namespaces: map[string]v1alpha1.PodSecurityLevel{}, quotas: map[string]amounts{}, open: map[string]bool{},
+			ensured: now, namespaces: map[string]homeTerms{}, quotas: map[string]amounts{}, open: map[string]bool{},
 			names: map[string]string{},
 		}
 		t.made[p.Name] = state
@@ -71,7 +71,9 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 		return false, errors.Join(stuck, err)
 	}
 	status.Offer, status.NodeLabels = o.total.list(), o.labels
-	status.Tenant = &v1alpha1.Tenant{Namespace: want.namespace(), RenewalSecretName: renewalSecret, Namespaces: open}
+	status.Tenant = &v1alpha1.Tenant{
+		Namespace: want.namespace(), RenewalSecretName: renewalSecret, IngressClassName: want.share.IngressClassName, Namespaces: open,
+	}
 	return len(open) < len(made), stuck
 }
 
@@ -139,13 +141,13 @@ func (t *tenants) applyNamespace(ctx context.Context, want tenant, name string, 
 func (t *tenants) ensureNamespaces(ctx context.Context, want tenant, state *tenantState, wanted []string) (made []string, err error) {
 	var stuck []error
 	for _, local := range wanted {
-		if level, done := state.namespaces[local]; !done || level != want.share.PodSecurity {
+		if made, done := state.namespaces[local]; !done || made != want.terms() {
 			if err := t.ensureHome(ctx, want, local); err != nil {
 				stuck = append(stuck, err)
 				delete(state.names, local) // somebody may have taken the name meanwhile
 				continue
 			}
-			state.namespaces[local] = want.share.PodSecurity
+			state.namespaces[local] = want.terms()
 		}
 		made = append(made, local)
 	}

@@ -54,6 +54,8 @@ type Peer struct {
 	OwnAddresses *address.Table
 	// HomeAPI is where the peer's pods reach this cluster's API server; not valid when they do not.
 	HomeAPI netip.AddrPort
+	// IngressClass is the class by which the peer serves Ingresses of this cluster; empty: it serves none.
+	IngressClass string
 	// Lost: the peer has not answered for longer than the hysteresis, and last at Since; Reason and Message say more.
 	Lost            bool
 	Since           time.Time
@@ -156,6 +158,7 @@ func (n *Nodes) Ensure(peer Peer) {
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetHomeAPI(peer.HomeAPI)
 	v.pair.SetNamespaces(peer.Namespaces)
+	v.pair.SetIngressClass(peer.IngressClass) // after namespaces: with none, nothing is deleted for want of a class
 	v.pair.SetLost(peer.Lost, peer.Since)
 }
 
@@ -188,6 +191,7 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	v.pair.SetAddresses(peer.Addresses) // before the first status is written
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetHomeAPI(peer.HomeAPI)
+	v.pair.SetIngressClass(peer.IngressClass)
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
 		n.wg.Add(1)

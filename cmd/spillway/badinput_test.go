@@ -52,6 +52,7 @@ func TestBadInput(t *testing.T) {
 		"duration":               {args: append(peerCloud, "--timeout", "60"), code: 2, want: []string{`--timeout "60" is not a time`}},
 		"negative duration":      {args: append(peerCloud, "--timeout", "-1s"), code: 2, want: []string{"is not a time to wait"}},
 		"pod security":           {args: append(peerCloud, "--pod-security", "lax"), code: 2, want: []string{"privileged, baseline or restricted"}},
+		"ingress class":          {args: append(peerCloud, "--ingress-class", "Nginx"), code: 2, want: []string{`--ingress-class "Nginx" cannot be`}},
 		"server":                 {args: append(peerCloud, "--remote-server", "1.2.3.4:6443"), code: 2, want: []string{"is not an https address"}},
 		"output":                 {args: append(peerCloud, "-o", "wide"), code: 2, want: []string{"Use json, yaml."}},
 		"no remote":              {args: []string{"peer"}, code: 2, want: []string{"--remote-context NAME"}},

@@ -56,6 +56,14 @@ func checkNodeName(name string) error {
 	return nil
 }
 
+// checkIngressClass refuses what cannot be the name of an IngressClass, or not the value of a label. Empty is none.
+func checkIngressClass(name string) error {
+	if name != "" && (len(validation.IsDNS1123Subdomain(name)) > 0 || len(name) > validation.DNS1123LabelMaxLength) {
+		return usagef("Use a name that kubectl get ingressclasses shows in the provider, or \"\" for none.", "--ingress-class %q cannot be the name of an IngressClass", name)
+	}
+	return nil
+}
+
 // parsePercent reads 80 or 80%.
 func parsePercent(text string) (int32, error) {
 	n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(text), "%"), 10, 32)

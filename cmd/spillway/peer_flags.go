@@ -18,6 +18,7 @@ type peerFlags struct {
 	nodeSelector          string
 	podSecurity           string
 	sameNamespaces        bool
+	ingressClass          string
 	nodeName, nodeLabels  string
 	tunnel, via           string
 	endpoints             []string
@@ -37,7 +38,8 @@ type peerWish struct {
 	nodeSelector       map[string]string
 	podSecurity        *v1alpha1.PodSecurityLevel
 	namespaceNames     *v1alpha1.NamespaceNames
-	nodeName           string // empty: as it is, or spillway- and the name
+	ingressClass       *string // empty: none
+	nodeName           string  // empty: as it is, or spillway- and the name
 	nodeLabels         map[string]string
 	tunnel             *v1alpha1.TunnelMode
 	via                *v1alpha1.APIRoute
@@ -102,6 +104,7 @@ func (f *peerFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.nodeSelector, "share-node-selector", "", "labels of the nodes the provider shares, for example pool=lend (default: all nodes)")
 	flags.StringVar(&f.podSecurity, "pod-security", "", "Pod Security level at the provider: privileged, baseline or restricted (default baseline)")
 	flags.BoolVar(&f.sameNamespaces, "same-namespaces", false, "call namespaces at the provider as at home where the name is free there, so that names of Services mean the same")
+	flags.StringVar(&f.ingressClass, "ingress-class", "", "class by which the provider serves Ingresses of offloaded namespaces, which then follow (default: none do)")
 	flags.StringVar(&f.nodeName, "node-name", "", "name of the virtual node (default: spillway- and the name of the Peering)")
 	flags.StringVar(&f.nodeLabels, "node-labels", "", "labels for the virtual node, for example tier=remote,cost=low")
 	flags.StringVar(&f.tunnel, "tunnel", "", "how pod networks are joined: Tunnel, External or Off (default: as it is; at first Tunnel if both clusters have gateways, else Off)")
@@ -199,6 +202,12 @@ func (f *peerFlags) parseShare(wish *peerWish) error {
 			names = v1alpha1.NamespaceNamesSameIfFree
 		}
 		wish.namespaceNames = &names
+	}
+	if f.given("ingress-class") {
+		if err := checkIngressClass(f.ingressClass); err != nil {
+			return err
+		}
+		wish.ingressClass = &f.ingressClass
 	}
 	return nil
 }

@@ -66,6 +66,9 @@ func wantShare(existing *v1alpha1.Peering, wish peerWish) *v1alpha1.Share {
 	if wish.namespaceNames != nil {
 		share.NamespaceNames = *wish.namespaceNames
 	}
+	if wish.ingressClass != nil {
+		share.IngressClassName = *wish.ingressClass
+	}
 	return share
 }
 

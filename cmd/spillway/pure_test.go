@@ -80,11 +80,15 @@ func TestWantShare_WhatIsNotSaidStays(t *testing.T) {
 	percent, level := int32(50), v1alpha1.PodSecurityRestricted
 	existing := &v1alpha1.Peering{Spec: v1alpha1.PeeringSpec{Share: &v1alpha1.Share{
 		Percent: 80, Resources: corev1.ResourceList{"cpu": resource.MustParse("4")}, NodeSelector: map[string]string{"pool": "lend"},
+		IngressClassName: "nginx",
 	}}}
 	got := wantShare(existing, peerWish{percent: &percent, resources: &corev1.ResourceList{}, podSecurity: &level})
-	want := &v1alpha1.Share{Percent: 50, Resources: corev1.ResourceList{}, NodeSelector: map[string]string{"pool": "lend"}, PodSecurity: level}
+	want := &v1alpha1.Share{Percent: 50, Resources: corev1.ResourceList{}, NodeSelector: map[string]string{"pool": "lend"}, PodSecurity: level, IngressClassName: "nginx"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := wantShare(existing, peerWish{ingressClass: new(string)}).IngressClassName; got != "" {
+		t.Errorf("the class %q is shared although none is wanted", got)
 	}
 	if existing.Spec.Share.Percent != 80 {
 		t.Error("the existing Peering was changed")

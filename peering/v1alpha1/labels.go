@@ -15,6 +15,10 @@ const (
 	// LabelTenant is on everything a provider makes for one of its tenants. Its value is the consumer's cluster id.
 	LabelTenant = "spillway.dev/tenant"
 
+	// LabelIngressClass is on a tenant's namespaces where Ingresses are served (share.ingressClassName): the only class that the
+	// tenant's may have.
+	LabelIngressClass = "spillway.dev/ingress-class"
+
 	// LabelOffload on a namespace of the consumer says whether its pods may run in a peer. OffloadEnabled
 	// allows it, and so does an OffloadPolicy unless the value is OffloadDisabled.
 	LabelOffload = "spillway.dev/offload"

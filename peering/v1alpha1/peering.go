@@ -171,6 +171,14 @@ type Share struct {
 	// +kubebuilder:default=Suffixed
 	// +kubebuilder:validation:Enum=Suffixed;SameIfFree
 	NamespaceNames NamespaceNames `json:"namespaceNames,omitempty"`
+
+	// ingressClassName is the class by which Ingresses of the tenant are served here: those of its offloaded namespaces
+	// follow, with their certificates, and can have no other class. The class must serve any host that the tenant names.
+	// Empty (default): none follow.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="ingressClassName must be the name of an IngressClass: a-z, 0-9, - and ., starting and ending with a letter or digit"
+	IngressClassName string `json:"ingressClassName,omitempty"`
 }
 
 // NamespaceNames says how the namespaces of a tenant are called at the provider.
@@ -305,6 +313,10 @@ type Tenant struct {
 	// renewalSecretName names the Secret in namespace with the long-lived credential to hand to the consumer.
 	// +optional
 	RenewalSecretName string `json:"renewalSecretName,omitempty"`
+
+	// ingressClassName is the class by which Ingresses of the tenant are served. Empty: none are.
+	// +optional
+	IngressClassName string `json:"ingressClassName,omitempty"`
 
 	// namespaces are those the tenant asked for and may use.
 	// +optional

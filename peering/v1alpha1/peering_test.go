@@ -99,6 +99,15 @@ func TestPeering_Create(t *testing.T) {
 			edit: func(p *Peering) { p.Spec.Share.PodSecurity = "strict" },
 			want: []string{`spec.share.podSecurity: supported values: "privileged", "baseline", "restricted"`},
 		},
+		"an ingress class is accepted": {edit: func(p *Peering) { p.Spec.Share.IngressClassName = "nginx.tenants" }},
+		"what is no ingress class is refused": {
+			edit: func(p *Peering) { p.Spec.Share.IngressClassName = "Nginx" },
+			want: []string{"spec.share.ingressClassName: ingressClassName must be the name of an IngressClass: a-z, 0-9, - and ., starting and ending with a letter or digit"},
+		},
+		"an ingress class that is no label is refused": {
+			edit: func(p *Peering) { p.Spec.Share.IngressClassName = strings.Repeat("a", 64) },
+			want: []string{"spec.share.ingressClassName: may not be more than 63 bytes"},
+		},
 		"the API through the tunnel is accepted": {edit: func(p *Peering) { p.Spec.API.Via = APIViaTunnel }},
 		"the API through a tunnel that is not there is refused": {
 			edit: func(p *Peering) { p.Spec.API.Via, p.Spec.Tunnel = APIViaTunnel, nil },
