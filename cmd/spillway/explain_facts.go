@@ -36,6 +36,7 @@ type podFacts struct {
 	virtual      []string // names of all virtual nodes
 	idle         string   // why no controller works at home; empty: one does, or it may not be read
 	needs        []need
+	follows      []need         // what else is at the provider for the pod, although it does not name it
 	events       []corev1.Event // of the pod
 	twin         twinFacts
 }

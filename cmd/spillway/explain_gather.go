@@ -136,8 +136,8 @@ func (f *podFacts) gatherHome(ctx context.Context, c *cluster) (err error) {
 		return err
 	}
 	f.needs = needsOf(&f.pod.Spec)
-	f.findNeeds(func(n *need) { n.Home = lookFor(ctx, c, f.pod.Namespace, *n, "") })
-	return nil
+	findNeeds(f.needs, func(n *need) { n.Home = lookFor(ctx, c, f.pod.Namespace, *n, "") })
+	return f.gatherFollows(ctx, c)
 }
 
 // mayRead drops what the user may not read: nil, without an error.
@@ -189,10 +189,10 @@ func eventsOf(ctx context.Context, c *cluster, pod *corev1.Pod) ([]corev1.Event,
 }
 
 // findNeeds calls look for every need at once.
-func (f *podFacts) findNeeds(look func(*need)) {
+func findNeeds(list []need, look func(*need)) {
 	var group sync.WaitGroup
-	for i := range f.needs {
-		group.Go(func() { look(&f.needs[i]) })
+	for i := range list {
+		group.Go(func() { look(&list[i]) })
 	}
 	group.Wait()
 }
@@ -255,7 +255,9 @@ func (f *podFacts) gatherProvider(ctx context.Context, home, c *cluster) error {
 	if f.twin.namespace = tenantNamespace(&list.Items[i], f.pod.Namespace); f.twin.namespace == "" {
 		return nil
 	}
-	f.findNeeds(func(n *need) { n.Provider = lookFor(ctx, c, f.twin.namespace, *n, home.id) })
+	for _, list := range [][]need{f.needs, f.follows} {
+		findNeeds(list, func(n *need) { n.Provider = lookFor(ctx, c, f.twin.namespace, *n, home.id) })
+	}
 	return f.gatherTwinPod(ctx, c, home.id)
 }
 

@@ -30,6 +30,7 @@ type podStory struct {
 	Where     whereabouts  `json:"where"`
 	Twin      *twinStory   `json:"twin,omitempty"`     // of a pod on a virtual node
 	Needs     []need       `json:"needs,omitempty"`    // what the pod names, and where it is
+	Follows   []need       `json:"follows,omitempty"`  // of a pod on a virtual node: Services that lead to it, and its tokens
 	Peerings  []peerHealth `json:"peerings,omitempty"` // of the pod's node, or, while it has none, all that borrow
 	Said      []saying     `json:"said,omitempty"`     // latest first
 }
@@ -61,6 +62,8 @@ type twinStory struct {
 	Ready     bool   `json:"ready,omitempty"`
 	PodIP     string `json:"podIP,omitempty"`
 	SeenAs    string `json:"podIPAtHome,omitempty"` // the address at home
+
+	Warning *saying `json:"warning,omitempty"` // the provider's last
 }
 
 // peerHealth is a Peering's conditions.
@@ -92,7 +95,7 @@ type saying struct {
 func tell(f podFacts) podStory {
 	v := judge(f)
 	s := podStory{Command: "explain", OK: v.ok, Context: f.context, Namespace: f.pod.Namespace, Name: f.pod.Name,
-		Verdict: sentence(fmt.Sprintf("Pod %s/%s %s", f.pod.Namespace, f.pod.Name, v.text)), Where: whereIs(f), Needs: f.needs}
+		Verdict: sentence(fmt.Sprintf("Pod %s/%s %s", f.pod.Namespace, f.pod.Name, v.text)), Where: whereIs(f), Needs: f.needs, Follows: f.follows}
 	for _, next := range v.next {
 		s.Next = append(s.Next, strings.TrimSpace(next))
 	}
@@ -156,6 +159,9 @@ func twinOf(f podFacts) *twinStory {
 	if f.pod.Status.PodIP != t.PodIP {
 		t.SeenAs = f.pod.Status.PodIP
 	}
+	if t.Warning = f.lastWarning(); t.Warning != nil && t.Warning.At != nil {
+		t.Warning.age = duration.HumanDuration(f.now.Sub(*t.Warning.At))
+	}
 	return t
 }
 
@@ -178,7 +184,7 @@ func healthOf(p *v1alpha1.Peering) peerHealth {
 // sayings collects what was said of the pod, latest first; what has no time comes first, since it holds now. What a condition
 // says is not repeated where an Event says it too.
 func sayings(f podFacts) []saying {
-	all := slices.Concat(conditionSayings(f.pod, "condition "), containerSayings(f.pod), eventSayings(f.events, "event"),
+	all := slices.Concat(conditionSayings(f.pod, "condition "), containerSayings(f.pod), f.eventsHere(),
 		eventSayings(f.twin.events, "event at the provider"))
 	if f.twin.pod != nil {
 		all = append(all, conditionSayings(f.twin.pod, "provider's condition ")...)
@@ -284,6 +290,7 @@ func (s podStory) print(w io.Writer) error {
 	s.printWhere(&text)
 	s.printTwin(&text)
 	s.printNeeds(&text)
+	s.printFollows(&text)
 	for _, p := range s.Peerings {
 		p.print(&text, style)
 	}

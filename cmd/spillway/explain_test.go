@@ -56,6 +56,7 @@ func offloaded() podFacts {
 	for i := range f.needs {
 		f.needs[i].Home, f.needs[i].Provider = presenceThere, presenceThere
 	}
+	f.follows = []need{{Kind: kindService, Name: "web", Home: presenceThere, Provider: presenceThere}, {Kind: kindSecret, Name: "spillway-token-uid-web-0", Home: presenceMissing, Provider: presenceThere}}
 	f.twin.events = []corev1.Event{{Reason: "Started", Message: "Started container web", LastTimestamp: ago(time.Hour), Count: 1}}
 	return f
 }
@@ -63,7 +64,7 @@ func offloaded() podFacts {
 // unbind takes the pod of f from its node.
 func (f *podFacts) unbind() {
 	f.pod.Spec.NodeName, f.pod.Status = "", corev1.PodStatus{Phase: corev1.PodPending}
-	f.node, f.peering, f.twin = nil, nil, twinFacts{}
+	f.node, f.peering, f.twin, f.follows = nil, nil, twinFacts{}, nil
 	for i := range f.needs {
 		f.needs[i].Provider = presenceUnknown
 	}
@@ -199,6 +200,18 @@ func stories() map[string]func(*podFacts) {
 		},
 		"Secret of another": func(f *podFacts) { f.wait("", ""); f.needs[2].Provider = presenceForeign },
 		"image not pulled":  func(f *podFacts) { f.wait("ImagePullBackOff", `Back-off pulling image "shop/web:7"`) },
+		"provider warns": func(f *podFacts) {
+			f.twin.events = append(f.twin.events,
+				corev1.Event{Type: corev1.EventTypeWarning, Reason: "Unhealthy", Message: "Readiness probe failed: 503", LastTimestamp: ago(20 * time.Minute), Count: 2},
+				corev1.Event{Type: corev1.EventTypeWarning, Reason: "BackOff", Message: "Back-off restarting failed container web in pod web-0_shop-1f2e3d4c", LastTimestamp: ago(5 * time.Minute), Count: 9})
+			f.events = []corev1.Event{f.tells("BackOff", "Back-off restarting failed container web in pod web-0_shop")}
+		},
+		"provider warned, not looked at": func(f *podFacts) {
+			f.twin = twinFacts{hint: "cloud"}
+			f.needsUnseen()
+			f.events = []corev1.Event{f.tells("FailedMount", "no volume for pod web-0_shop")}
+		},
+		"no tokens there": func(f *podFacts) { f.follows[1].Provider = presenceMissing },
 		"crashing": func(f *podFacts) {
 			f.wait("CrashLoopBackOff", "back-off 40s restarting failed container")
 			f.pod.Status.Phase = corev1.PodRunning
@@ -235,10 +248,19 @@ func (f *podFacts) noRoom() {
 	f.twin.pod = &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodPending}}
 }
 
+// tells is an Event at home of what the provider said.
+func (f *podFacts) tells(reason, message string) corev1.Event {
+	return corev1.Event{Type: corev1.EventTypeWarning, Reason: reason, Message: message, LastTimestamp: ago(5 * time.Minute), Count: 9,
+		ReportingController: "spillway", ReportingInstance: f.pod.Spec.NodeName}
+}
+
 // needsUnseen: nobody looked at the provider.
 func (f *podFacts) needsUnseen() {
 	for i := range f.needs {
 		f.needs[i].Provider = presenceUnknown
+	}
+	for i := range f.follows {
+		f.follows[i].Provider = presenceUnknown
 	}
 }
 

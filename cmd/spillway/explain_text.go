@@ -98,6 +98,9 @@ func (s podStory) printTwin(text *strings.Builder) {
 	if address != "" {
 		line(text, "address", "%s", address)
 	}
+	if w := t.Warning; w != nil {
+		line(text, "last warning", "%s: %s (%s)", w.Reason, orDash(w.Message), w.when())
+	}
 }
 
 func (s podStory) printNeeds(text *strings.Builder) {
@@ -107,6 +110,15 @@ func (s podStory) printNeeds(text *strings.Builder) {
 	fmt.Fprint(text, "\nNeeds\n")
 	for _, n := range s.Needs {
 		fmt.Fprintf(text, "  %-14s %-24s %s\n", n.Kind, n.Name, n.words(s.Twin != nil))
+	}
+}
+
+func (s podStory) printFollows(text *strings.Builder) {
+	if len(s.Follows) > 0 {
+		fmt.Fprint(text, "\nFollows\n")
+	}
+	for _, n := range s.Follows {
+		fmt.Fprintf(text, "  %-14s %-24s %s\n", n.Kind, n.Name, n.followWords())
 	}
 }
 
@@ -149,9 +161,12 @@ func (s saying) print(text *strings.Builder) {
 	if s.Message != "" {
 		what += ": " + s.Message
 	}
-	age := "now"
-	if s.age != "" {
-		age = s.age + " ago"
+	fmt.Fprintf(text, "  %-14s %s\n", s.when(), what)
+}
+
+func (s saying) when() string {
+	if s.age == "" {
+		return "now"
 	}
-	fmt.Fprintf(text, "  %-14s %s\n", age, what)
+	return s.age + " ago"
 }

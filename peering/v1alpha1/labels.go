@@ -54,6 +54,9 @@ const (
 	// ManagedBySpillway is the value of endpointslice.kubernetes.io/managed-by on reflected EndpointSlices.
 	ManagedBySpillway = "spillway.dev"
 
+	// TokenSecretPrefix and the UID of a local pod are the name of the Secret, in the tenant namespace, with the pod's tokens.
+	TokenSecretPrefix = "spillway-token-"
+
 	// TaintVirtualNode keeps off a virtual node every pod that does not tolerate it. Effect NoSchedule, value empty.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 

@@ -16,6 +16,7 @@ func TestNames_AreThoseOfTheAPI(t *testing.T) {
 		ManagedBySpillway:         v1alpha1.ManagedBySpillway,
 		AnnotationOriginNamespace: v1alpha1.AnnotationOriginNamespace,
 		FieldManager:              v1alpha1.FieldManager,
+		tokenSecretPrefix:         v1alpha1.TokenSecretPrefix,
 	} {
 		if ours != api {
 			t.Errorf("%q is %q in peering/v1alpha1", ours, api)
