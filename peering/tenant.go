@@ -190,10 +190,15 @@ func (t tenant) home(local string) home {
 	}
 }
 
-// friends are who may reach pods of the tenant: its other namespaces here, and its own cluster through the tunnel.
+// friends are who may reach pods of the tenant: its other namespaces here, its own cluster through the tunnel, and whoever
+// serves its Ingresses.
 func (t tenant) friends() []*networkingac.NetworkPolicyPeerApplyConfiguration {
 	out := []*networkingac.NetworkPolicyPeerApplyConfiguration{
 		networkingac.NetworkPolicyPeer().WithNamespaceSelector(metaac.LabelSelector().WithMatchLabels(t.labels())),
+	}
+	if class := t.share.IngressClassName; class != "" {
+		controller := map[string]string{v1alpha1.LabelIngressController: class}
+		out = append(out, networkingac.NetworkPolicyPeer().WithNamespaceSelector(metaac.LabelSelector().WithMatchLabels(controller)))
 	}
 	for _, r := range t.ranges {
 		out = append(out, networkingac.NetworkPolicyPeer().WithIPBlock(networkingac.IPBlock().WithCIDR(r)))

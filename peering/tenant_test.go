@@ -104,6 +104,13 @@ func TestTenant_IngressClass(t *testing.T) {
 	if got := of("nginx").home("shop").namespace.Labels[v1alpha1.LabelIngressClass]; got != "nginx" {
 		t.Errorf("class nginx becomes %q", got)
 	}
+	if n := len(of("").friends()); n != 1 {
+		t.Errorf("%d friends without a class", n)
+	}
+	friends := of("nginx").friends()
+	if len(friends) != 2 || friends[1].NamespaceSelector.MatchLabels[v1alpha1.LabelIngressController] != "nginx" {
+		t.Errorf("who serves class nginx does not reach the tenant's pods: %v", friends)
+	}
 	if of("").terms() == of("nginx").terms() {
 		t.Error("a namespace would not be written again when the class changes")
 	}

@@ -95,7 +95,7 @@ func TestLoop_IngressRefused(t *testing.T) {
 	prepare := func(l *loop) {
 		l.pair.SetIngressClass("tenants")
 		l.peer.PrependReactor("create", "ingresses", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return true, nil, apierrors.NewForbidden(networkingv1.Resource("ingresses"), "web", fmt.Errorf("that host is ours"))
+			return true, nil, apierrors.NewForbidden(networkingv1.Resource("ingresses"), "web", fmt.Errorf("host of shop-1f2e/web is ours"))
 		})
 	}
 	runLoop(t, objects(webIngress("web-tls")), nil, prepare, func(l *loop) {
@@ -107,7 +107,7 @@ func TestLoop_IngressRefused(t *testing.T) {
 		for len(l.events.Events) > 0 {
 			told = append(told, <-l.events.Events)
 		}
-		if len(told) != 1 || !cmp.Equal(told[0], `Warning RefusedByProvider ingress web cannot follow to far: ingresses.networking.k8s.io "web" is forbidden: that host is ours`) {
+		if len(told) != 1 || !cmp.Equal(told[0], `Warning RefusedByProvider ingress web cannot follow to far: ingresses.networking.k8s.io "web" is forbidden: host of shop/web is ours`) {
 			l.Errorf("Events: %q", told)
 		}
 	})

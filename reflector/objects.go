@@ -279,7 +279,7 @@ func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[
 	}
 	err = fmt.Errorf("%s %s %s/%s on %s: %w", todo, k.kind, k.namespace, k.name, p.cfg.Node, err)
 	if reason, refused := refusalReason(err); refused && (!mayPass(err) || p.home.queue.NumRequeues(k) >= quickRetries) {
-		words := fmt.Sprintf("%s %s cannot follow to %s: %s", k.kind, k.name, p.cfg.Node, rootMessage(err))
+		words := fmt.Sprintf("%s %s cannot follow to %s: %s", k.kind, k.name, p.cfg.Node, s.words(err))
 		var none T
 		if p.noteTaken(k, words) && o.byItself && o.local != none {
 			p.home.cfg.Events.Event(o.local, corev1.EventTypeWarning, reason, words)

@@ -64,6 +64,9 @@ func (s *space) env() translate.Env {
 	return env
 }
 
+// words are those of the peer about an error, as home says them.
+func (s *space) words(err error) string { return translate.AtHome(rootMessage(err), s.remote, s.local) }
+
 func (s *space) twinChanged(before, now *corev1.Pod) {
 	if before != nil && (now == nil || before.UID != now.UID) {
 		s.pair.noteGone(s.local, before.Name, originUID(before))

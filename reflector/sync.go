@@ -98,10 +98,10 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 	reason, refused := refusalReason(err)
 	switch {
 	case todo.kind == stepCreate:
-		return p.creationFailed(ctx, k, local, todo.twin, err)
+		return p.creationFailed(ctx, s, local, todo.twin, err)
 	case todo.kind == stepPatch && refused:
 		p.noteSent(k, todo, env.now)
-		p.home.cfg.Events.Event(local, corev1.EventTypeWarning, reason, fmt.Sprintf("%s: %s", p.cfg.Node, rootMessage(err)))
+		p.home.cfg.Events.Event(local, corev1.EventTypeWarning, reason, fmt.Sprintf("%s: %s", p.cfg.Node, s.words(err)))
 		return holdStatus, nil // the status is not to wait for it
 	}
 	return 0, err
@@ -231,13 +231,14 @@ func (p *Pair) adopt(ctx context.Context, local, twin *corev1.Pod) error {
 }
 
 // creationFailed turns a refusal by the provider into something the user sees; anything else is retried.
-func (p *Pair) creationFailed(ctx context.Context, k key, local, twin *corev1.Pod, err error) (time.Duration, error) {
+func (p *Pair) creationFailed(ctx context.Context, s *space, local, twin *corev1.Pod, err error) (time.Duration, error) {
 	reason, refused := refusalReason(err)
+	k := p.podKey(local.Namespace, local.Name)
 	if !refused || mayPass(err) && p.home.queue.NumRequeues(k) < quickRetries {
 		return 0, err
 	}
 	p.noteRefused(k, twin, time.Now())
-	message := fmt.Sprintf("%s: %s", p.cfg.Node, rootMessage(err))
+	message := fmt.Sprintf("%s: %s", p.cfg.Node, s.words(err))
 	todo := refuse(local, reason, message, time.Now())
 	if err := p.do(ctx, nil, local, nil, todo); err != nil {
 		return 0, err

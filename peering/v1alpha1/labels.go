@@ -19,6 +19,10 @@ const (
 	// tenant's may have.
 	LabelIngressClass = "spillway.dev/ingress-class"
 
+	// LabelIngressController is what a provider puts on the namespace of an ingress controller, with the name of its class as
+	// value: tenants with that class (share.ingressClassName) then let its pods reach theirs.
+	LabelIngressController = "spillway.dev/ingress-controller"
+
 	// LabelOffload on a namespace of the consumer says whether its pods may run in a peer. OffloadEnabled
 	// allows it, and so does an OffloadPolicy unless the value is OffloadDisabled.
 	LabelOffload = "spillway.dev/offload"

@@ -174,7 +174,8 @@ type Share struct {
 
 	// ingressClassName is the class by which Ingresses of the tenant are served here: those of its offloaded namespaces
 	// follow, with their certificates, and can have no other class. The class must serve any host that the tenant names.
-	// Empty (default): none follow.
+	// Where NetworkPolicies are enforced, label the namespace of its controller spillway.dev/ingress-controller=CLASS, so that
+	// it reaches the tenant's pods. Empty (default): none follow.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="ingressClassName must be the name of an IngressClass: a-z, 0-9, - and ., starting and ending with a letter or digit"

@@ -88,7 +88,7 @@ func wanted(local, twin *corev1.Pod, kind corev1.PodConditionType, observed int6
 		return nil
 	}
 	c := *remote
-	c.Message = atHome(c.Message, twin.Namespace, local.Namespace)
+	c.Message = AtHome(c.Message, twin.Namespace, local.Namespace)
 	if kind == corev1.PodReady && len(local.Spec.ReadinessGates) > 0 {
 		c = gatedReady(local, twin, c)
 	}
@@ -146,7 +146,7 @@ func unschedulable(local, twin *corev1.Pod) *corev1.PodCondition {
 	}
 	return &corev1.PodCondition{
 		Type: ConditionOffloaded, Status: corev1.ConditionFalse,
-		Reason: ReasonUnschedulable, Message: atHome(remote.Message, twin.Namespace, local.Namespace),
+		Reason: ReasonUnschedulable, Message: AtHome(remote.Message, twin.Namespace, local.Namespace),
 		LastTransitionTime: remote.LastTransitionTime,
 		ObservedGeneration: homeGeneration(local, ConditionOffloaded, 0, 0),
 	}
@@ -160,7 +160,7 @@ func disruption(local, twin *corev1.Pod, phase corev1.PodPhase, observed int64) 
 	}
 	if remote := condition(twin.Status.Conditions, corev1.DisruptionTarget); remote != nil && remote.Status == corev1.ConditionTrue {
 		c := *remote
-		c.Message = atHome(c.Message, twin.Namespace, local.Namespace)
+		c.Message = AtHome(c.Message, twin.Namespace, local.Namespace)
 		c.ObservedGeneration = homeGeneration(local, c.Type, remote.ObservedGeneration, observed)
 		return &c
 	}

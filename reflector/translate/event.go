@@ -25,7 +25,7 @@ func Event(remote *corev1.Event, local *corev1.Pod, env Env) *corev1.Event {
 	if remote.Type != corev1.EventTypeWarning || remote.InvolvedObject.Kind != "Pod" {
 		return nil
 	}
-	message := atHome(remote.Message, env.RemoteNamespace, local.Namespace)
+	message := AtHome(remote.Message, env.RemoteNamespace, local.Namespace)
 	first, last := EventSeen(remote)
 	return &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{Name: eventName(local, remote.Reason, message), Namespace: local.Namespace},

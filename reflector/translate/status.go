@@ -24,7 +24,7 @@ func PodStatus(local, twin *corev1.Pod, env Env) corev1.PodStatus {
 	s := local.Status // what is not written below is home's own; see fields.md
 	s.ObservedGeneration = observedGeneration(local, twin, env)
 	s.Phase = phase(local, twin)
-	s.Message, s.Reason = atHome(from.Message, twin.Namespace, local.Namespace), from.Reason
+	s.Message, s.Reason = AtHome(from.Message, twin.Namespace, local.Namespace), from.Reason
 	s.StartTime = from.StartTime
 	s.PodIP, s.PodIPs = podIPs(from, env)
 	s.HostIP, s.HostIPs = hostIPs(from, env)

@@ -6,10 +6,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// atHome returns the words of a provider as home says them: the name of the tenant namespace is that of home wherever it
+// AtHome returns the words of a provider as home says them: the name of the tenant namespace is that of home wherever it
 // stands as a whole word (web_app-8f3c1d2e(uid), app-8f3c1d2e/web). Everything else, the twin's UID too, stays: it is what
 // the provider's administrator can look for.
-func atHome(words, remote, home string) string {
+func AtHome(words, remote, home string) string {
 	if remote == "" || remote == home || !strings.Contains(words, remote) {
 		return words
 	}
@@ -60,13 +60,13 @@ func statusesAtHome(list []corev1.ContainerStatus, remote, home string) []corev1
 // stateAtHome shares with s what does not change.
 func stateAtHome(s corev1.ContainerState, remote, home string) corev1.ContainerState {
 	if s.Waiting != nil {
-		if words := atHome(s.Waiting.Message, remote, home); words != s.Waiting.Message {
+		if words := AtHome(s.Waiting.Message, remote, home); words != s.Waiting.Message {
 			waiting := *s.Waiting
 			waiting.Message, s.Waiting = words, &waiting
 		}
 	}
 	if s.Terminated != nil && !programSpeaks(s.Terminated.Reason) {
-		if words := atHome(s.Terminated.Message, remote, home); words != s.Terminated.Message {
+		if words := AtHome(s.Terminated.Message, remote, home); words != s.Terminated.Message {
 			terminated := *s.Terminated
 			terminated.Message, s.Terminated = words, &terminated
 		}

@@ -24,15 +24,15 @@ func TestAtHome(t *testing.T) {
 		"the name in capital letters": {"APP-8F3C1D2E", "APP-8F3C1D2E"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := atHome(row.words, "app-8f3c1d2e", "app"); got != row.want {
+			if got := AtHome(row.words, "app-8f3c1d2e", "app"); got != row.want {
 				t.Errorf("at home: %q, want %q", got, row.want)
 			}
 		})
 	}
-	if got := atHome("app/web", "app", "app"); got != "app/web" {
+	if got := AtHome("app/web", "app", "app"); got != "app/web" {
 		t.Errorf("a namespace of the same name: %q", got)
 	}
-	if got := atHome("words", "", "app"); got != "words" {
+	if got := AtHome("words", "", "app"); got != "words" {
 		t.Errorf("a pod without a twin: %q", got)
 	}
 }
