@@ -136,16 +136,15 @@ func (l *eventLoop) tell(ctx context.Context, k key, h heardEvent) (again time.D
 		return 0, true, nil
 	}
 	todo, again := l.plan(want, now)
-	if todo == eventNone {
-		return again, again == 0, nil
+	if done = todo == eventNone && again == 0; todo != eventNone {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		err = l.do(ctx, want, todo, now)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err = l.do(ctx, want, todo, now)
 	if have, ok := p.local.Get(local.Namespace, local.Name); !ok || have.UID != local.UID {
 		l.forget(local.UID) // gone meanwhile, and forgotten
 	}
-	return 0, false, err
+	return again, done, err
 }
 
 // localOf is the local pod of the twin that an Event is about; nil when there is none now.
