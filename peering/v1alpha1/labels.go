@@ -12,6 +12,13 @@ const (
 	// LabelPeer is on every virtual node: the name of the Peering it stands for.
 	LabelPeer = "spillway.dev/peer"
 
+	// LabelIsolated is on every twin that a NetworkPolicy of its cluster selects for Ingress. The provider lets nobody reach such
+	// a twin by itself: the reflected policies say who may.
+	LabelIsolated = "spillway.dev/isolated"
+
+	// IsolatedIngress is the value of LabelIsolated.
+	IsolatedIngress = "ingress"
+
 	// LabelTenant is on everything a provider makes for one of its tenants. Its value is the consumer's cluster id.
 	LabelTenant = "spillway.dev/tenant"
 

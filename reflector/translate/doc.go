@@ -1,6 +1,6 @@
 // Package translate says what a local object looks like in the peer, and what the peer's answer looks like at home.
 //
-// It knows the fields of pods, ConfigMaps, Secrets, Services, EndpointSlices, Ingresses and Events. It knows no client, clock,
+// It knows the fields of pods, ConfigMaps, Secrets, Services, EndpointSlices, NetworkPolicies, Ingresses and Events. It knows no client, clock,
 // logger or global: every function is pure, safe for concurrent use, and gives the same bytes for the same input. fields.md beside this file says, field by
 // field, what is copied, dropped, changed or kept following, and why; a test fails on a field that is not in it.
 //
@@ -14,6 +14,7 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // Names that this package writes on, or reads from, objects. Those that are API have the same value in peering/v1alpha1,
@@ -27,6 +28,13 @@ const (
 
 	// LabelPeer is on every virtual node.
 	LabelPeer = "spillway.dev/peer"
+
+	// LabelIsolated is on every twin of a pod that a NetworkPolicy of home selects for Ingress; its value is IsolatedIngress.
+	// What the provider lets in by itself is then not let in: the reflected policies say what is.
+	LabelIsolated = "spillway.dev/isolated"
+
+	// IsolatedIngress is the value of LabelIsolated.
+	IsolatedIngress = "ingress"
 
 	// AnnotationOriginUID is on every twin: the UID of the local object.
 	AnnotationOriginUID = "spillway.dev/origin-uid"
@@ -110,4 +118,25 @@ type Env struct {
 
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool
+
+	// Isolated says whether a NetworkPolicy for Ingress at home selects a pod with these labels, in the namespace of the local
+	// object. Nil: none does.
+	Isolated func(podLabels map[string]string) bool
+
+	// Views are the ranges that look different from both sides. They do not overlap each other, neither as home sees them nor
+	// as the peer does. Nil: every address is the same for both.
+	Views func() []View
+
+	// HomePods are the addresses, as home sees them, of the pods on real nodes of home in a namespace that match: with a
+	// network of their own, and not ended. Nil: none.
+	HomePods func(namespace string, pods labels.Selector) []netip.Addr
+
+	// Namespaces are the names of the namespaces of home that match. Nil: none.
+	Namespaces func(labels.Selector) []string
+
+	// TenantNamespace is how a namespace of home is called at the peer; false when it has none there. Nil: none has.
+	TenantNamespace func(local string) (remote string, ok bool)
 }
+
+// View is a range of pods, of home or of the peer, as both see it: of one size and family, host bits are the same.
+type View struct{ Home, Peer netip.Prefix }

@@ -83,6 +83,13 @@ func podDrift(local, twin *corev1.Pod, env Env) object {
 	if twin.Labels[LabelNode] != env.NodeName {
 		labels = set(labels, LabelNode, env.NodeName)
 	}
+	if have, is := twin.Labels[LabelIsolated]; isolated(local, env) {
+		if have != IsolatedIngress {
+			labels = set(labels, LabelIsolated, IsolatedIngress)
+		}
+	} else if is {
+		labels = set(labels, LabelIsolated, nil)
+	}
 	spec := specDrift(&local.Spec, &twin.Spec)
 	if images := imageDrift(local, twin, &spec); images != "" {
 		annotations = set(annotations, AnnotationImages, images)

@@ -11,6 +11,8 @@ func TestNames_AreThoseOfTheAPI(t *testing.T) {
 		LabelOrigin:               v1alpha1.LabelOrigin,
 		LabelNode:                 v1alpha1.LabelNode,
 		LabelPeer:                 v1alpha1.LabelPeer,
+		LabelIsolated:             v1alpha1.LabelIsolated,
+		IsolatedIngress:           v1alpha1.IsolatedIngress,
 		AnnotationOriginUID:       v1alpha1.AnnotationOriginUID,
 		AnnotationEndpointsSaid:   v1alpha1.AnnotationEndpointsSaid,
 		ManagedBySpillway:         v1alpha1.ManagedBySpillway,

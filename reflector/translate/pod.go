@@ -25,9 +25,15 @@ func Twin(local *corev1.Pod, env Env) *corev1.Pod {
 		Spec:       *twinSpec(local, env),
 	}
 	twin.Labels[LabelNode] = env.NodeName
+	if isolated(local, env) {
+		twin.Labels[LabelIsolated] = IsolatedIngress
+	}
 	twin.Annotations[AnnotationImages] = imageHashes(&local.Spec)
 	return twin
 }
+
+// isolated says whether the twin is to have LabelIsolated.
+func isolated(local *corev1.Pod, env Env) bool { return env.Isolated != nil && env.Isolated(local.Labels) }
 
 // twinMeta returns the metadata of the twin of any object: its name, its labels and annotations, and our own. Owners and
 // finalizers stay at home, since what they name does not exist in the peer.
