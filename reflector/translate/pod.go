@@ -33,7 +33,9 @@ func Twin(local *corev1.Pod, env Env) *corev1.Pod {
 }
 
 // isolated says whether the twin is to have LabelIsolated.
-func isolated(local *corev1.Pod, env Env) bool { return env.Isolated != nil && env.Isolated(local.Labels) }
+func isolated(local *corev1.Pod, env Env) bool {
+	return env.Isolated != nil && env.Isolated(local.Labels)
+}
 
 // twinMeta returns the metadata of the twin of any object: its name, its labels and annotations, and our own. Owners and
 // finalizers stay at home, since what they name does not exist in the peer.
