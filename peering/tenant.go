@@ -35,7 +35,8 @@ const (
 	roleIdentity = "spillway-tenant-identity" // in the namespace of its identity
 	roleRenewal  = "spillway-tenant-renewal"  // of the long-lived credential
 
-	objectName = "spillway" // of the RoleBinding, ResourceQuota, LimitRange and NetworkPolicy of a tenant namespace
+	objectName   = "spillway"          // of the RoleBinding, ResourceQuota, LimitRange and NetworkPolicy of a tenant namespace
+	isolatedName = "spillway-isolated" // of its other NetworkPolicy
 
 	annotationOriginNamespace = v1alpha1.AnnotationOriginNamespace
 	labelPodSecurity          = "pod-security.kubernetes.io/enforce"
@@ -162,7 +163,7 @@ type home struct {
 	namespace *coreac.NamespaceApplyConfiguration
 	binding   *rbacac.RoleBindingApplyConfiguration
 	defaults  *coreac.LimitRangeApplyConfiguration
-	policy    *networkingac.NetworkPolicyApplyConfiguration
+	policies  []*networkingac.NetworkPolicyApplyConfiguration
 }
 
 // home builds the namespace that stands for a namespace of the consumer.
@@ -184,9 +185,24 @@ func (t tenant) home(local string) home {
 		// A quota on requests refuses pods without any: such pods request nothing here, as they did at home.
 		defaults: coreac.LimitRange(objectName, name).WithLabels(labels).WithSpec(coreac.LimitRangeSpec().WithLimits(
 			coreac.LimitRangeItem().WithType(corev1.LimitTypeContainer).WithDefaultRequest(zero))),
-		policy: networkingac.NetworkPolicy(objectName, name).WithLabels(labels).WithSpec(networkingac.NetworkPolicySpec().
-			WithPodSelector(metaac.LabelSelector()).WithPolicyTypes(networkingv1.PolicyTypeIngress).
+		policies: t.policies(name),
+	}
+}
+
+// policies say who may reach pods of the tenant in one of its namespaces: its friends, but for pods that NetworkPolicies of its
+// own cluster select. Policies only ever add: those pods are reached by whom the reflected ones name, and until these are there
+// by nobody.
+func (t tenant) policies(namespace string) []*networkingac.NetworkPolicyApplyConfiguration {
+	isolated := func(is metav1.LabelSelectorOperator) *metaac.LabelSelectorApplyConfiguration {
+		return metaac.LabelSelector().WithMatchExpressions(
+			metaac.LabelSelectorRequirement().WithKey(v1alpha1.LabelIsolated).WithOperator(is))
+	}
+	return []*networkingac.NetworkPolicyApplyConfiguration{
+		networkingac.NetworkPolicy(objectName, namespace).WithLabels(t.labels()).WithSpec(networkingac.NetworkPolicySpec().
+			WithPodSelector(isolated(metav1.LabelSelectorOpDoesNotExist)).WithPolicyTypes(networkingv1.PolicyTypeIngress).
 			WithIngress(networkingac.NetworkPolicyIngressRule().WithFrom(t.friends()...))),
+		networkingac.NetworkPolicy(isolatedName, namespace).WithLabels(t.labels()).WithSpec(networkingac.NetworkPolicySpec().
+			WithPodSelector(isolated(metav1.LabelSelectorOpExists)).WithPolicyTypes(networkingv1.PolicyTypeIngress)),
 	}
 }
 

@@ -1,12 +1,14 @@
 package peering
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
@@ -76,7 +78,7 @@ func TestTenant_EverythingIsMarked(t *testing.T) {
 		"its binding": id.bindings[0].Labels, "its other binding": id.bindings[1].Labels,
 		"its cluster role": id.clusterRole.Labels, "its cluster binding": id.clusterBinding.Labels,
 		"a namespace": h.namespace.Labels, "its rights": h.binding.Labels, "its defaults": h.defaults.Labels,
-		"its network policy": h.policy.Labels, "its quota": quota.Labels,
+		"its network policy": h.policies[0].Labels, "its other network policy": h.policies[1].Labels, "its quota": quota.Labels,
 	} {
 		if labels[v1alpha1.LabelTenant] != "id-1" {
 			t.Errorf("%s does not carry %s=id-1, so un-peering would leave it: %v", what, v1alpha1.LabelTenant, labels)
@@ -116,6 +118,31 @@ func TestTenant_IngressClass(t *testing.T) {
 	}
 	if labels := of("nginx").labels(); len(labels) != 1 {
 		t.Errorf("other objects of the tenant get %v too", labels)
+	}
+}
+
+// TestTenant_Policies: who may reach a pod does not depend on the provider's policies where the tenant's own select it, and nobody
+// does before these are there.
+func TestTenant_Policies(t *testing.T) {
+	policies := tenant{peering: "home", consumer: "id-1", ranges: []string{"100.71.0.0/16"}}.home("shop").policies
+	got := map[string]string{}
+	for _, p := range policies {
+		if len(p.Spec.PolicyTypes) != 1 || p.Spec.PolicyTypes[0] != networkingv1.PolicyTypeIngress || len(p.Spec.PodSelector.MatchExpressions) != 1 {
+			t.Fatalf("policy %s: %+v", *p.Name, p.Spec)
+		}
+		pods := p.Spec.PodSelector.MatchExpressions[0]
+		friends := 0
+		for _, rule := range p.Spec.Ingress {
+			friends += len(rule.From)
+		}
+		got[*p.Name] = fmt.Sprintf("%s %s: %d rules, %d friends", *pods.Key, *pods.Operator, len(p.Spec.Ingress), friends)
+	}
+	want := map[string]string{
+		"spillway":          "spillway.dev/isolated DoesNotExist: 1 rules, 2 friends",
+		"spillway-isolated": "spillway.dev/isolated Exists: 0 rules, 0 friends",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("policies (-want +got):\n%s", diff)
 	}
 }
 

@@ -198,8 +198,10 @@ func (t *tenants) ensureHome(ctx context.Context, want tenant, local string) err
 	if _, err := core.LimitRanges(name).Apply(ctx, h.defaults, opts); err != nil {
 		return fmt.Errorf("apply LimitRange %s/%s: %w", name, objectName, err)
 	}
-	if _, err := t.cfg.Client.NetworkingV1().NetworkPolicies(name).Apply(ctx, h.policy, opts); err != nil {
-		return fmt.Errorf("apply NetworkPolicy %s/%s: %w", name, objectName, err)
+	for _, policy := range h.policies {
+		if _, err := t.cfg.Client.NetworkingV1().NetworkPolicies(name).Apply(ctx, policy, opts); err != nil {
+			return fmt.Errorf("apply NetworkPolicy %s/%s: %w", name, *policy.Name, err)
+		}
 	}
 	return nil
 }
