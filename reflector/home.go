@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -39,6 +40,8 @@ type Home struct {
 	namespaces *live.Cache[*corev1.Namespace]
 	loops      map[kind]objectLoop // never changed
 	events     *eventLoop
+	policies   *typedLoop[*networkingv1.NetworkPolicy]
+	pods       *homePods // of the real nodes
 
 	mu    sync.RWMutex // guards pairs
 	pairs map[string]*Pair
@@ -56,10 +59,12 @@ func NewHome(cfg HomeConfig) *Home {
 		Name: "namespaces", ListWatch: live.ListWatch(cfg.Client, core.Namespaces(), nil),
 		Trim: func(ns *corev1.Namespace) { ns.Annotations, ns.ManagedFields = nil, nil }, Changed: h.namespaceChanged,
 	})
+	h.pods, h.policies = newHomePods(h), newObjectLoop(h, h.networkPolicies())
 	h.loops = map[kind]objectLoop{
 		kindConfigMap: newObjectLoop(h, configMaps()), kindSecret: newObjectLoop(h, secrets()),
 		kindService: newObjectLoop(h, services()), kindEndpointSlice: newObjectLoop(h, endpointSlices()),
-		kindIngress: newObjectLoop(h, ingresses()),
+		kindIngress:       newObjectLoop(h, ingresses()),
+		kindNetworkPolicy: h.policies,
 	}
 	h.events = newEventLoop(h)
 	return h
@@ -69,6 +74,7 @@ func NewHome(cfg HomeConfig) *Home {
 func (h *Home) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.namespaces.Run(ctx) })
+	wg.Go(func() { h.pods.run(ctx) })
 	for _, l := range h.loops {
 		wg.Go(func() { l.run(ctx) })
 	}
@@ -136,6 +142,7 @@ func (h *Home) namespaceChanged(before, now *corev1.Namespace) {
 	if before != nil && now != nil && maps.Equal(before.Labels, now.Labels) {
 		return
 	}
+	h.namespaceNamed(anyPolicy)
 	name := firstSet(now, before).Name
 	h.eachPair(func(p *Pair) {
 		p.enqueueNamespace(name)

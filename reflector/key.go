@@ -18,6 +18,7 @@ const (
 
 	kindService       kind = "service"
 	kindEndpointSlice kind = "endpointslice"
+	kindNetworkPolicy kind = "networkpolicy"
 	kindIngress       kind = "ingress"
 
 	kindEvent kind = "event" // of the peer; the name is the peer's, the namespace home's

@@ -3,6 +3,7 @@ package reflector
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +58,12 @@ type objectKind[T live.Object] struct {
 	// twins. May be nil.
 	mark   labels.Set
 	client func(client kubernetes.Interface, namespace string) objectClient[T]
+	// index adds to the indexes at home. May be nil.
+	index cache.Indexers
+	// noted is told what changes at home, after the queue was. It must not block. May be nil.
+	noted func(before, now T)
+	// ready says whether what twin rests on beside the object is known. Nil: it rests on nothing that is not.
+	ready func(local T) bool
 	// twin is what the peer should have; the zero value: nothing.
 	twin func(local T, env translate.Env) T
 	// equal says that have needs no write to be want; replace, that the API refuses such a write.
@@ -84,9 +91,10 @@ type typedLoop[T live.Object] struct {
 	here *live.Cache[T]
 }
 
-func newObjectLoop[T live.Object](h *Home, of objectKind[T]) objectLoop {
+func newObjectLoop[T live.Object](h *Home, of objectKind[T]) *typedLoop[T] {
 	l := &typedLoop[T]{objectKind: of, home: h}
 	indexers := cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
+	maps.Copy(indexers, of.index)
 	if of.secrets != nil {
 		indexers[indexSecrets] = l.indexSecrets
 	}
@@ -119,6 +127,9 @@ func (l *typedLoop[T]) changed(before, now T) {
 			l.home.queue.Add(key{p.cfg.Node, kindSecret, o.GetNamespace(), name})
 		}
 	})
+	if l.noted != nil {
+		l.noted(before, now)
+	}
 }
 
 func (l *typedLoop[T]) follows(p *Pair, namespace, name string) bool {
@@ -206,6 +217,9 @@ func (l *typedLoop[T]) open(s *space) objectCopies {
 func (l *typedLoop[T]) sync(ctx context.Context, s *space, k key) (time.Duration, error) {
 	o := objectPair[T]{objectKind: l.objectKind}
 	if local, ok := l.here.Get(k.namespace, k.name); ok && l.follows(s.pair, k.namespace, k.name) {
+		if l.ready != nil && !l.ready(local) {
+			return time.Second / 10, nil
+		}
 		o.local = local
 		o.want = l.twin(local, s.env())
 	}

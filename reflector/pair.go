@@ -114,23 +114,32 @@ func (p *Pair) Run(ctx context.Context) {
 
 // SetNamespaces hands over the whole mapping from local namespaces to their tenant namespaces at the peer.
 func (p *Pair) SetNamespaces(mapping map[string]string) {
+	if p.setNamespaces(mapping) {
+		p.home.namespaceNamed(anyPolicy) // they say how namespaces are called at the peer
+	}
+}
+
+func (p *Pair) setNamespaces(mapping map[string]string) (changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for local, s := range p.spaces {
 		if mapping[local] != s.remote {
 			s.stop()
 			delete(p.spaces, local)
+			changed = true
 		}
 	}
 	for local, remote := range mapping {
 		if p.spaces[local] == nil {
 			s := newSpace(p, local, remote)
 			p.spaces[local] = s
+			changed = true
 			if p.ctx != nil {
 				p.start(s)
 			}
 		}
 	}
+	return changed
 }
 
 // start runs the caches of a space. mu is held and ctx is set.
@@ -190,7 +199,7 @@ func (p *Pair) recreateIn(local *corev1.Pod, rules PodRules, now time.Time) time
 }
 
 // SetAddresses says as what the peer's addresses are seen here; what the table does not map is not shown. Nil: as they
-// are. Statuses that show another address are written again.
+// are. Statuses and NetworkPolicies that show another address are written again.
 func (p *Pair) SetAddresses(seen *address.Table) {
 	if p.seen.Swap(seen).Equal(seen) {
 		return
@@ -198,16 +207,20 @@ func (p *Pair) SetAddresses(seen *address.Table) {
 	for _, pod := range p.local.List() {
 		p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
 	}
+	for _, s := range p.readySpaces() {
+		s.enqueueFollowers(kindNetworkPolicy)
+	}
 }
 
 // SetOwnAddresses says as what addresses of this cluster are seen by the peer; what the table does not map is not shown
-// there. Nil: as they are. EndpointSlices at the peer that show another address are written again.
+// there. Nil: as they are. EndpointSlices and NetworkPolicies at the peer that show another address are written again.
 func (p *Pair) SetOwnAddresses(own *address.Table) {
 	if p.own.Swap(own).Equal(own) {
 		return
 	}
 	for _, s := range p.readySpaces() {
 		s.enqueueFollowers(kindEndpointSlice)
+		s.enqueueFollowers(kindNetworkPolicy)
 	}
 }
 

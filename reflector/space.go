@@ -61,6 +61,7 @@ func (s *space) env() translate.Env {
 			return here
 		}
 	}
+	s.policyEnv(&env)
 	return env
 }
 

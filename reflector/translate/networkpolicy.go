@@ -76,6 +76,14 @@ func SelectsNamespaces(policy *networkingv1.NetworkPolicy) bool {
 	return slices.ContainsFunc(peersOf(policy), func(p networkingv1.NetworkPolicyPeer) bool { return p.NamespaceSelector != nil })
 }
 
+// NamesNamespace says whether a peer of the policy is named by the labels of its namespace, and these are such labels.
+func NamesNamespace(policy *networkingv1.NetworkPolicy, namespace labels.Set) bool {
+	return slices.ContainsFunc(peersOf(policy), func(p networkingv1.NetworkPolicyPeer) bool {
+		selector, err := metav1.LabelSelectorAsSelector(p.NamespaceSelector) // nil matches nothing
+		return err == nil && selector.Matches(namespace)
+	})
+}
+
 // SelectsPods says whether a peer of the policy is named by labels, of its own or of its namespace. Only then does the twin
 // depend on the pods of home.
 func SelectsPods(policy *networkingv1.NetworkPolicy) bool {
