@@ -288,7 +288,7 @@ func (c *Controller) ensureNode(ctx context.Context, p *v1alpha1.Peering, l *lin
 		return nil
 	}
 	last.Addresses, last.OwnAddresses = seenAs(&p.Spec), ownSeenAs(&p.Spec)
-	last.HomeAPI = ownAPI(p, last.OwnAddresses)
+	last.OwnPods, last.HomeAPI = ownPods(p), ownAPI(p, last.OwnAddresses)
 	c.last[p.Name] = last
 	c.cfg.Policies.place(last)
 	c.cfg.Nodes.Ensure(last)

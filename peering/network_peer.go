@@ -200,6 +200,21 @@ func ownSeenAs(spec *v1alpha1.PeeringSpec) *address.Table {
 	return table
 }
 
+// ownPods are the ranges, sorted, in which nobody but pods of here has addresses; none while not known.
+func ownPods(p *v1alpha1.Peering) []netip.Prefix {
+	if p.Status.Tunnel == nil || p.Status.Tunnel.Local == nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, r := range p.Status.Tunnel.Local.Ranges {
+		if cidr, err := netip.ParsePrefix(r.CIDR); err == nil && r.Kind == v1alpha1.RangePods {
+			out = append(out, cidr.Masked())
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
+}
+
 // ownAPI is where the peer of a Peering reaches the API server of here; not valid while not known.
 func ownAPI(p *v1alpha1.Peering, own *address.Table) netip.AddrPort {
 	if own == nil || p.Status.Tunnel == nil || p.Status.Tunnel.Local == nil {

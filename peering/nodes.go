@@ -36,6 +36,7 @@ type Node struct {
 	Namespaces                map[string]string // local namespace to tenant namespace
 	Addresses                 *address.Table    // as what the peer's pods are seen here; nil: as they are
 	OwnAddresses              *address.Table    // as what the peer sees addresses of here; nil: as they are
+	OwnPods                   []netip.Prefix    // in which nobody but pods of here has addresses, sorted; empty while not known
 	HomeAPI                   netip.AddrPort    // where the peer's pods reach the API server of here; not valid when they do not
 	IngressClass              string            // by which the peer serves Ingresses of here; empty: it serves none
 	Lost                      bool

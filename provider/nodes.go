@@ -52,6 +52,8 @@ type Peer struct {
 	Addresses *address.Table
 	// OwnAddresses says as what the peer sees addresses of this cluster. Nil: as they are. It does not see others.
 	OwnAddresses *address.Table
+	// OwnPods are the ranges, sorted, in which nobody but pods of this cluster has addresses; empty while not known.
+	OwnPods []netip.Prefix
 	// HomeAPI is where the peer's pods reach this cluster's API server; not valid when they do not.
 	HomeAPI netip.AddrPort
 	// IngressClass is the class by which the peer serves Ingresses of this cluster; empty: it serves none.
@@ -156,6 +158,7 @@ func (n *Nodes) Ensure(peer Peer) {
 	v.node.set(wantedState(peer))
 	v.pair.SetAddresses(peer.Addresses)
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
+	v.pair.SetOwnPods(peer.OwnPods)
 	v.pair.SetHomeAPI(peer.HomeAPI)
 	v.pair.SetNamespaces(peer.Namespaces)
 	v.pair.SetIngressClass(peer.IngressClass) // after namespaces: with none, nothing is deleted for want of a class
@@ -190,6 +193,7 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	}
 	v.pair.SetAddresses(peer.Addresses) // before the first status is written
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
+	v.pair.SetOwnPods(peer.OwnPods)
 	v.pair.SetHomeAPI(peer.HomeAPI)
 	v.pair.SetIngressClass(peer.IngressClass)
 	var wg sync.WaitGroup

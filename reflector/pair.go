@@ -41,10 +41,11 @@ type Pair struct {
 	cfg   PairConfig
 	local *live.Cache[*corev1.Pod]
 	lost  atomic.Bool
-	since atomic.Pointer[time.Time]     // while lost: when the peer answered last
-	seen  atomic.Pointer[address.Table] // how the peer's addresses are seen here; nil: as they are
-	own   atomic.Pointer[address.Table] // how addresses of here are seen by the peer; nil: as they are
-	api   atomic.Value                  // netip.AddrPort; where twins reach this cluster's API server
+	since atomic.Pointer[time.Time]      // while lost: when the peer answered last
+	seen  atomic.Pointer[address.Table]  // how the peer's addresses are seen here; nil: as they are
+	own   atomic.Pointer[address.Table]  // how addresses of here are seen by the peer; nil: as they are
+	api   atomic.Value                   // netip.AddrPort; where twins reach this cluster's API server
+	pods  atomic.Pointer[[]netip.Prefix] // in which nobody but pods of here has addresses
 
 	ingress atomic.Pointer[string] // the class by which the peer serves Ingresses of here; nil or empty: none
 
@@ -220,6 +221,17 @@ func (p *Pair) SetOwnAddresses(own *address.Table) {
 	}
 	for _, s := range p.readySpaces() {
 		s.enqueueFollowers(kindEndpointSlice)
+		s.enqueueFollowers(kindNetworkPolicy)
+	}
+}
+
+// SetOwnPods says, sorted, in which ranges of this cluster nobody but pods has addresses. Policies that name all pods name the
+// ranges.
+func (p *Pair) SetOwnPods(ranges []netip.Prefix) {
+	if before := p.pods.Swap(&ranges); before != nil && slices.Equal(*before, ranges) || before == nil && len(ranges) == 0 {
+		return
+	}
+	for _, s := range p.readySpaces() {
 		s.enqueueFollowers(kindNetworkPolicy)
 	}
 }

@@ -198,6 +198,9 @@ func (p *Pair) views() []translate.View {
 // policyEnv adds to env what the twins of policies, and of the pods that they select, depend on.
 func (s *space) policyEnv(env *translate.Env) {
 	h := s.pair.home
+	if pods := s.pair.pods.Load(); pods != nil {
+		env.HomeRanges = func() []netip.Prefix { return *pods }
+	}
 	env.Views, env.HomePods, env.Namespaces = s.pair.views, h.podAddresses, h.namespacesNamed
 	env.TenantNamespace = func(local string) (string, bool) {
 		if s := s.pair.space(local); s != nil {

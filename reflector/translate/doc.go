@@ -131,6 +131,10 @@ type Env struct {
 	// network of their own, and not ended. Nil: none.
 	HomePods func(namespace string, pods labels.Selector) []netip.Addr
 
+	// HomeRanges are ranges, as home sees them, in which every address is one that HomePods may name. Where all pods of home are
+	// named they stand for those in them, so that a policy does not change with every pod. Nil: not known.
+	HomeRanges func() []netip.Prefix
+
 	// Namespaces are the names of the namespaces of home that match. Nil: none.
 	Namespaces func(labels.Selector) []string
 

@@ -14,7 +14,7 @@ import (
 // NetworkPolicy returns the twin of local: a new object that shares nothing with it and means for twins what local means for
 // their pods. Twins have the labels of their pods, so selectors travel; in addition
 //   - pods on real nodes of home that a selector of pods or namespaces names are named one by one, by the addresses at which
-//     the peer sees them (env.HomePods, env.MapOwn);
+//     the peer sees them (env.HomePods, env.MapOwn), or by their ranges where all pods are named (env.HomeRanges);
 //   - a selector of namespaces is resolved at home (env.Namespaces) and becomes the names of the tenant namespaces. Who may
 //     reach kube-system of home, where DNS is, may reach that of the peer;
 //   - blocks of addresses mean what home sees (env.Views).
@@ -155,9 +155,33 @@ func (t *policyTranslation) selected(local *networkingv1.NetworkPolicyPeer) []ne
 	if selectorTravels(local.PodSelector) {
 		out = t.twins(local, namespaces)
 	}
-	for _, a := range t.addresses(namespaces, pods) {
+	var whole []netip.Prefix
+	if everybody(local) && t.HomeRanges != nil {
+		whole = t.HomeRanges()
+	}
+	for _, r := range t.known(whole) {
+		out = append(out, t.blocks(&networkingv1.IPBlock{CIDR: r.String()})...)
+	}
+	for _, a := range t.addresses(namespaces, pods, whole) {
 		host := netip.PrefixFrom(a, a.BitLen())
 		out = append(out, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: host.String()}})
+	}
+	return out
+}
+
+// everybody says whether a peer is all pods of all namespaces.
+func everybody(p *networkingv1.NetworkPolicyPeer) bool {
+	all := func(s *metav1.LabelSelector) bool { return len(s.MatchLabels)+len(s.MatchExpressions) == 0 }
+	return p.NamespaceSelector != nil && all(p.NamespaceSelector) && (p.PodSelector == nil || all(p.PodSelector))
+}
+
+// known are those of the ranges of home that the peer sees.
+func (t *policyTranslation) known(ranges []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, r := range ranges {
+		if t.MapOwn == nil || t.MapOwn(r.Addr()).IsValid() {
+			out = append(out, r)
+		}
 	}
 	return out
 }
@@ -198,8 +222,8 @@ func (t *policyTranslation) twins(local *networkingv1.NetworkPolicyPeer, namespa
 	}}
 }
 
-// addresses are those, sorted, at which the peer sees pods on real nodes of home.
-func (t *policyTranslation) addresses(namespaces []string, pods labels.Selector) []netip.Addr {
+// addresses are those, sorted, at which the peer sees pods on real nodes of home; without those of pods in some ranges.
+func (t *policyTranslation) addresses(namespaces []string, pods labels.Selector, but []netip.Prefix) []netip.Addr {
 	if t.HomePods == nil {
 		return nil
 	}
@@ -207,6 +231,9 @@ func (t *policyTranslation) addresses(namespaces []string, pods labels.Selector)
 	for _, ns := range namespaces {
 		for _, a := range t.HomePods(ns, pods) {
 			a = a.Unmap().WithZone("")
+			if slices.ContainsFunc(but, func(r netip.Prefix) bool { return r.Contains(a) }) {
+				continue
+			}
 			if t.MapOwn != nil {
 				a = t.MapOwn(a)
 			}

@@ -146,6 +146,32 @@ func TestNetworkPolicy_Peers(t *testing.T) {
 	}
 }
 
+// TestNetworkPolicy_AllPods: where all pods of home are named, the policy does not change with each of them.
+func TestNetworkPolicy_AllPods(t *testing.T) {
+	env := policyEnv()
+	env.HomeRanges = func() []netip.Prefix {
+		return []netip.Prefix{prefix("10.1.0.0/31"), prefix("10.1.0.2/32"), prefix("10.9.0.0/16")} // the peer does not see the last
+	}
+	local := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	for want, peer := range map[string]networkingv1.NetworkPolicyPeer{
+		"tenant-blog,tenant-shop/<none> 100.71.0.0/31 100.71.0.2/32 100.71.0.3/32 100.71.0.4/32": {
+			NamespaceSelector: &metav1.LabelSelector{}, PodSelector: &metav1.LabelSelector{},
+		},
+		"tenant-blog,tenant-shop/app=web 100.71.0.1/32 100.71.0.2/32 100.71.0.3/32 100.71.0.4/32": {
+			NamespaceSelector: &metav1.LabelSelector{}, PodSelector: withLabel("app", "web"),
+		},
+	} {
+		local.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{peer}}}
+		var got []string
+		for _, p := range NetworkPolicy(local, env).Spec.Ingress[0].From {
+			got = append(got, peerText(p))
+		}
+		if diff := gocmp.Diff(want, strings.Join(got, " ")); diff != "" {
+			t.Errorf("peers (-want +got):\n%s", diff)
+		}
+	}
+}
+
 // TestNetworkPolicy_Spec: what the policy says beside its peers.
 func TestNetworkPolicy_Spec(t *testing.T) {
 	udp, port, end := corev1.ProtocolUDP, intstr.FromString("dns"), int32(60)
