@@ -148,6 +148,7 @@ func (t tenant) identity() identity {
 type homeTerms struct {
 	podSecurity  v1alpha1.PodSecurityLevel
 	ingressClass string // empty: no Ingress
+	ranges       string // that its pods are reached from
 }
 
 func (t tenant) terms() homeTerms {
@@ -155,7 +156,7 @@ func (t tenant) terms() homeTerms {
 	if level == "" {
 		level = v1alpha1.PodSecurityBaseline
 	}
-	return homeTerms{podSecurity: level, ingressClass: t.share.IngressClassName}
+	return homeTerms{podSecurity: level, ingressClass: t.share.IngressClassName, ranges: strings.Join(t.ranges, " ")}
 }
 
 // home is a namespace in which the tenant's pods run.

@@ -146,6 +146,18 @@ func TestTenant_Policies(t *testing.T) {
 	}
 }
 
+// TestTenant_Shape: who may reach pods follows at once when the tunnel says where the consumer is.
+func TestTenant_Shape(t *testing.T) {
+	before := tenant{}
+	for what, now := range map[string]tenant{
+		"ranges": {ranges: []string{"100.71.0.0/16"}}, "pod security": {share: v1alpha1.Share{PodSecurity: v1alpha1.PodSecurityRestricted}},
+	} {
+		if now.terms() == before.terms() {
+			t.Errorf("%s: the terms stay %+v", what, now.terms())
+		}
+	}
+}
+
 // TestTenant_MayShare: names that others rely on are never given away.
 func TestTenant_MayShare(t *testing.T) {
 	same := tenant{share: v1alpha1.Share{NamespaceNames: v1alpha1.NamespaceNamesSameIfFree}}
