@@ -267,3 +267,23 @@ func TestLoop_IsolatedTwins(t *testing.T) {
 		l.wrote("an hour later", nil, nil)
 	})
 }
+
+// TestLoop_AllPods: a policy that names all pods is not written again with each of them, once it is known where they are.
+func TestLoop_AllPods(t *testing.T) {
+	policy := webPolicy(networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{}})
+	runLoop(t, objects(policy, homePod("shop", "db", "10.1.2.3", nil)), nil, nodesKnown, func(l *loop) {
+		l.wrote("start", nil, []string{"create networkpolicies shop-1f2e/web"})
+		l.pair.SetOwnPods([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
+		l.settle()
+		l.wrote("the range is known", nil, []string{"update networkpolicies shop-1f2e/web"})
+		if diff := cmp.Diff("shop-1f2e/<none> 10.1.0.0/16", l.from()); diff != "" {
+			t.Errorf("the range is known (-want +got):\n%s", diff)
+		}
+		if err := l.home.Tracker().Add(homePod("shop", "cache", "10.1.2.4", nil)); err != nil {
+			t.Fatal(err)
+		}
+		l.pair.SetOwnPods([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
+		l.pass(time.Hour)
+		l.wrote("another pod", nil, nil)
+	})
+}
