@@ -225,17 +225,6 @@ func (p *Pair) SetOwnAddresses(own *address.Table) {
 	}
 }
 
-// SetOwnPods says, sorted, in which ranges of this cluster nobody but pods has addresses. Policies that name all pods name the
-// ranges.
-func (p *Pair) SetOwnPods(ranges []netip.Prefix) {
-	if before := p.pods.Swap(&ranges); before != nil && slices.Equal(*before, ranges) || before == nil && len(ranges) == 0 {
-		return
-	}
-	for _, s := range p.readySpaces() {
-		s.enqueueFollowers(kindNetworkPolicy)
-	}
-}
-
 // SetHomeAPI says where twins reach this cluster's API server; the zero value when they do not. Twins that are there already
 // keep what they were made with.
 func (p *Pair) SetHomeAPI(at netip.AddrPort) {

@@ -179,6 +179,17 @@ func (h *Home) holdPolicy(policy *networkingv1.NetworkPolicy) {
 	})
 }
 
+// SetOwnPods says, sorted, in which ranges of this cluster nobody but pods has addresses. Policies that name all pods name the
+// ranges.
+func (p *Pair) SetOwnPods(ranges []netip.Prefix) {
+	if before := p.pods.Swap(&ranges); before != nil && slices.Equal(*before, ranges) || before == nil && len(ranges) == 0 {
+		return
+	}
+	for _, s := range p.readySpaces() {
+		s.enqueueFollowers(kindNetworkPolicy)
+	}
+}
+
 // views are the ranges that look different from both sides of a pair.
 func (p *Pair) views() []translate.View {
 	var out []translate.View
