@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -8,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -28,13 +30,14 @@ type podFacts struct {
 	context      string // of the kubeconfig
 	pod          *corev1.Pod
 	namespace    *corev1.Namespace // nil: it may not be read
+	policies     policy.Set        // of the namespace
 	node         *corev1.Node      // nil: the pod has none, or it may not be read
 	nodeGone     bool              // the pod is bound to a node that does not exist
 	peering      *v1alpha1.Peering // of the virtual node that the pod is bound to
 	borrowing    []v1alpha1.Peering
-	peeringsRead bool     // false: they may not be read
-	virtual      []string // names of all virtual nodes
-	idle         string   // why no controller works at home; empty: one does, or it may not be read
+	peeringsRead bool          // false: they may not be read
+	virtual      []corev1.Node // all virtual nodes
+	idle         string        // why no controller works at home; empty: one does, or it may not be read
 	needs        []need
 	follows      []need         // what else is at the provider for the pod, although it does not name it
 	events       []corev1.Event // of the pod
@@ -181,7 +184,43 @@ func (f podFacts) mayLeave() (allowed, known bool) {
 	if f.namespace == nil {
 		return false, false
 	}
-	return f.namespace.Labels[v1alpha1.LabelOffload] == v1alpha1.OffloadEnabled, true
+	return f.policies.Closed(f.namespace) == "", true
+}
+
+// whyClosed says why no pod of the namespace may leave; empty when pods may.
+func (f podFacts) whyClosed() string {
+	if _, labelled := f.namespace.Labels[v1alpha1.LabelOffload]; f.policies.Len() == 0 && !labelled {
+		return fmt.Sprintf("namespace %s does not allow it (no label %s=%s, no OffloadPolicy)", f.namespace.Name, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
+	}
+	return f.policies.Closed(f.namespace)
+}
+
+// verdict is what the policies say about the pod where it is; the zero value for a pod that is not on a virtual node, or whose
+// namespace may not be read.
+func (f podFacts) verdict() policy.Verdict {
+	name := f.peerName()
+	if name == "" || f.namespace == nil || f.node == nil {
+		return policy.Verdict{}
+	}
+	return f.policies.Judge(f.namespace, f.pod.Labels, policy.Place{Peer: name, Labels: f.node.Labels})
+}
+
+// keptHome says why the policies keep the pod at home, or from the peers that there are; empty when they do not.
+func (f podFacts) keptHome() string {
+	p := f.policies.For(f.pod.Labels)
+	switch {
+	case p == nil || f.namespace == nil:
+		return ""
+	case p.Spec.When == v1alpha1.OffloadNever:
+		return fmt.Sprintf("OffloadPolicy %s keeps it at home", p.Name)
+	}
+	for i := range f.virtual {
+		place := policy.Place{Peer: f.virtual[i].Labels[v1alpha1.LabelPeer], Labels: f.virtual[i].Labels}
+		if f.policies.Judge(f.namespace, f.pod.Labels, place).Refusal == "" {
+			return ""
+		}
+	}
+	return fmt.Sprintf("OffloadPolicy %s lets it run in no peer that there is", p.Name)
 }
 
 // tolerates says whether the pod tolerates the taint of virtual nodes.

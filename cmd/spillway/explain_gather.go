@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
+	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -125,9 +126,10 @@ func (f *podFacts) gatherHome(ctx context.Context, c *cluster) (err error) {
 		return explain(c, "list the virtual nodes", err)
 	}
 	if nodes != nil {
-		for i := range nodes.Items {
-			f.virtual = append(f.virtual, nodes.Items[i].Name)
-		}
+		f.virtual = nodes.Items
+	}
+	if err := f.gatherPolicies(ctx, c); err != nil {
+		return err
 	}
 	if err := f.gatherPeerings(ctx, c); err != nil {
 		return err
@@ -138,6 +140,22 @@ func (f *podFacts) gatherHome(ctx context.Context, c *cluster) (err error) {
 	f.needs = needsOf(&f.pod.Spec)
 	findNeeds(f.needs, func(n *need) { n.Home = lookFor(ctx, c, f.pod.Namespace, *n, "") })
 	return f.gatherFollows(ctx, c)
+}
+
+// gatherPolicies reads the OffloadPolicies of the pod's namespace. A cluster that does not know the kind has none.
+func (f *podFacts) gatherPolicies(ctx context.Context, c *cluster) error {
+	list, err := mayRead(c.policies(f.pod.Namespace).List(ctx, metav1.ListOptions{}))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return explain(c, "list OffloadPolicies", err)
+	}
+	var policies []*v1alpha1.OffloadPolicy
+	if list != nil {
+		for i := range list.Items {
+			policies = append(policies, &list.Items[i])
+		}
+	}
+	f.policies = policy.NewSet(policies)
+	return nil
 }
 
 // mayRead drops what the user may not read: nil, without an error.

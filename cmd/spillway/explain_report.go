@@ -44,10 +44,14 @@ type whereabouts struct {
 	Phase        string   `json:"phase"`
 	Ready        bool     `json:"ready"`
 	Deleting     bool     `json:"deleting,omitempty"`
-	Scheduler    string   `json:"scheduler,omitempty"`       // its words, while the pod has no node
-	MayLeave     *bool    `json:"namespaceAllows,omitempty"` // absent: the namespace may not be read
-	Tolerates    bool     `json:"toleratesVirtualNodes"`     // the pod does
-	VirtualNodes []string `json:"virtualNodes,omitempty"`    // of the cluster
+	Scheduler    string   `json:"scheduler,omitempty"`        // its words, while the pod has no node
+	MayLeave     *bool    `json:"namespaceAllows,omitempty"`  // absent: the namespace may not be read
+	Closed       string   `json:"namespaceRefusal,omitempty"` // why the namespace does not
+	Policy       string   `json:"policy,omitempty"`           // the OffloadPolicy that governs the pod
+	PolicyWhen   string   `json:"policyWhen,omitempty"`
+	Misfit       string   `json:"misfit,omitempty"`       // why it may no longer be where it is
+	Tolerates    bool     `json:"toleratesVirtualNodes"`  // the pod does
+	VirtualNodes []string `json:"virtualNodes,omitempty"` // of the cluster
 }
 
 // twinStory is what is known of the pod that really runs.
@@ -116,7 +120,16 @@ func tell(f podFacts) podStory {
 
 func whereIs(f podFacts) whereabouts {
 	w := whereabouts{Node: f.pod.Spec.NodeName, Peering: f.peerName(), Phase: string(f.pod.Status.Phase), Ready: podReady(f.pod),
-		Deleting: f.pod.DeletionTimestamp != nil, Tolerates: f.tolerates(), VirtualNodes: f.virtual}
+		Deleting: f.pod.DeletionTimestamp != nil, Tolerates: f.tolerates(), Misfit: f.verdict().Refusal}
+	for i := range f.virtual {
+		w.VirtualNodes = append(w.VirtualNodes, f.virtual[i].Name)
+	}
+	if p := f.policies.For(f.pod.Labels); p != nil {
+		w.Policy, w.PolicyWhen = p.Name, string(p.Spec.When)
+	}
+	if f.namespace != nil {
+		w.Closed = f.whyClosed()
+	}
 	if allowed, known := f.mayLeave(); known {
 		w.MayLeave = &allowed
 	}

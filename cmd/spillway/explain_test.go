@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -50,7 +51,7 @@ func offloaded() podFacts {
 	for _, kind := range []string{v1alpha1.ConditionAuthenticated, v1alpha1.ConditionTunnelUp, v1alpha1.ConditionNodeReady, v1alpha1.ConditionReady} {
 		p.Status.Conditions = append(p.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue})
 	}
-	f := podFacts{now: ago(0).Time, context: "home", pod: pod, node: node, peering: &p, borrowing: []v1alpha1.Peering{p}, peeringsRead: true, virtual: []string{"spillway-cloud"},
+	f := podFacts{now: ago(0).Time, context: "home", pod: pod, node: node, peering: &p, borrowing: []v1alpha1.Peering{p}, peeringsRead: true, virtual: []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "spillway-cloud", Labels: map[string]string{v1alpha1.LabelPeer: "cloud"}}}},
 		namespace: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{v1alpha1.LabelOffload: v1alpha1.OffloadEnabled}}},
 		needs:     needsOf(&pod.Spec), twin: twinFacts{looked: true, context: "cloud", namespace: "shop-1f2e3d4c", pod: twin}}
 	for i := range f.needs {
@@ -88,6 +89,11 @@ func (f *podFacts) local() {
 	f.node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	f.pod.Status.Phase = corev1.PodRunning
 	setPodCondition(f.pod, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
+}
+
+// govern has a policy govern the pods of the namespace.
+func (f *podFacts) govern(spec v1alpha1.OffloadPolicySpec) {
+	f.policies = policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}})
 }
 
 // wait makes the only container of the pod wait.
@@ -133,6 +139,18 @@ func stories() map[string]func(*podFacts) {
 			tolerations := f.pod.Spec.Tolerations
 			f.local()
 			f.pod.Spec.Tolerations = tolerations
+		},
+		"local, by policy": func(f *podFacts) { f.local(); f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadNever}) },
+		"local, no peer of the policy": func(f *podFacts) {
+			f.local()
+			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Name: "elsewhere"}}})
+		},
+		"offloaded, a misfit": func(f *podFacts) {
+			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Name: "elsewhere"}}})
+		},
+		"lost, to be made elsewhere": func(f *podFacts) {
+			f.lose()
+			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways, OnPeerLost: v1alpha1.PeerLost{Action: v1alpha1.PeerLostRecreateAfter}})
 		},
 		"local, not peered": func(f *podFacts) { f.local(); f.borrowing, f.virtual = nil, nil },
 		"pending": func(f *podFacts) {

@@ -42,9 +42,15 @@ func (s podStory) printWhere(text *strings.Builder) {
 	case w.MayLeave == nil:
 		line(text, "namespace", "%s (it may not be read)", s.Namespace)
 	case *w.MayLeave:
-		line(text, "namespace", "%s lets its pods leave the cluster (spillway.dev/offload=enabled)", s.Namespace)
+		line(text, "namespace", "%s lets pods leave the cluster", s.Namespace)
 	default:
-		line(text, "namespace", "%s keeps its pods in the cluster (no label spillway.dev/offload=enabled)", s.Namespace)
+		line(text, "namespace", "%s", strings.TrimPrefix(w.Closed, "namespace "))
+	}
+	if w.Policy != "" {
+		line(text, "policy", "OffloadPolicy %s governs the pod: %s", w.Policy, w.PolicyWhen)
+	}
+	if w.Misfit != "" && w.Closed == "" {
+		line(text, "", "it may no longer be there: %s", w.Misfit)
 	}
 	if w.Tolerates {
 		line(text, "toleration", "the pod tolerates the taint spillway.dev/virtual-node")

@@ -93,6 +93,9 @@ func (f podFacts) steer() []string {
 		return []string{"This cluster borrows from no other. " + howToPeer(f.context)}
 	}
 	var next []string
+	if why := f.keptHome(); why != "" {
+		next = append(next, sentence(why)+" Look at it: "+f.kubectl("get", "offloadpolicies"))
+	}
 	if allowed, known := f.mayLeave(); known && !allowed {
 		next = append(next, "To let the pods of the namespace leave the cluster: "+f.labelNamespace())
 	}
@@ -110,7 +113,7 @@ func (f podFacts) steer() []string {
 }
 
 func (f podFacts) labelNamespace() string {
-	return fmt.Sprintf("kubectl --context %s label namespace %s %s=%s", f.context, f.pod.Namespace, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
+	return fmt.Sprintf("kubectl --context %s label --overwrite namespace %s %s=%s", f.context, f.pod.Namespace, v1alpha1.LabelOffload, v1alpha1.OffloadEnabled)
 }
 
 // kubectl is a command for the pod's namespace.
@@ -150,13 +153,13 @@ func judgeHere(f podFacts) *ruling {
 
 // whyHere says why a pod is on a real node.
 func (f podFacts) whyHere() string {
-	switch allowed, known := f.mayLeave(); {
+	switch {
 	case f.peeringsRead && len(f.borrowing) == 0:
 		return "this cluster borrows from no other"
+	case f.keptHome() != "":
+		return f.keptHome()
 	case !f.tolerates():
 		return "it does not tolerate the taint of virtual nodes"
-	case known && !allowed:
-		return "its namespace keeps its pods in the cluster"
 	}
 	return "the scheduler preferred that node"
 }

@@ -28,7 +28,7 @@ func judgeNotAllowed(f podFacts) *ruling {
 		v.text += ": " + c.Message
 	}
 	if known && !allowed {
-		v.text += ": namespace " + f.pod.Namespace + " does not allow it"
+		v.text += ": " + f.whyClosed()
 		v.next = append(v.next, "To allow it: "+f.labelNamespace())
 	}
 	if owner := metav1.GetControllerOf(f.pod); owner != nil && owner.Kind == "DaemonSet" {
@@ -62,6 +62,9 @@ func judgeLost(f podFacts) *ruling {
 		v.text = what + "no spillwayd controller works here" + since + ": " + f.idle
 		v.next = []string{f.startController()}
 		return v
+	}
+	if after := f.verdict().RecreateAfter; after > 0 {
+		v.text += fmt.Sprintf("; OffloadPolicy %s has another made elsewhere once the peer has been silent for %s", f.verdict().Policy, after)
 	}
 	why, do := whyNot(f.peering, []string{v1alpha1.ConditionAuthenticated, v1alpha1.ConditionNodeReady})
 	v.next = []string{sentence(why) + " " + do}

@@ -35,6 +35,7 @@ type cluster struct {
 	id       string // cluster id; empty until identify has read it
 	kube     kubernetes.Interface
 	peerings client.Peerings
+	policies func(namespace string) client.Policies
 	clock    *serverClock
 }
 
@@ -149,6 +150,9 @@ func (c *cluster) connect(config *rest.Config) error {
 	if err == nil {
 		c.kube = kube
 		c.peerings, err = client.New(config)
+	}
+	if err == nil {
+		c.policies, err = client.NewPolicies(config)
 	}
 	if err != nil {
 		return problemf("Repair that context in the kubeconfig, or use another.", "the context %q cannot be used: %s", c.context, err)

@@ -23,11 +23,13 @@ type room struct {
 // rooms is the import table. An arrow that is not here does not exist.
 func rooms() []room {
 	return []room{
-		{"cmd/spillway", []string{"peering/v1alpha1"},
+		{"cmd/spillway", []string{"peering/v1alpha1", "peering/policy"},
 			"the command for people only writes and reads the kinds of spillway.dev, so that everything works without it"},
 		{"cmd/spillwayd", []string{"provider", "provider/placement", "peering", "tunnel", "internal/netbench", "internal/address"},
 			"cmd/spillwayd wires the parts together and decides nothing about pods or kinds itself"},
-		{"peering", []string{"peering/v1alpha1", "internal/live", "internal/address"},
+		{"peering/policy", []string{"peering/v1alpha1"},
+			"policy is pure: OffloadPolicies in, what they mean for a pod out"},
+		{"peering", []string{"peering/v1alpha1", "peering/policy", "internal/live", "internal/address"},
 			"peering knows whether a cluster is usable, and neither nodes nor pods nor the tunnel"},
 		{"peering/v1alpha1", nil,
 			"the types are what others stand on; they know nothing of the code that reads them"},
