@@ -26,6 +26,8 @@ type HomeConfig struct {
 	Origin string
 	// Allowed says whether the pods of a namespace may leave the cluster, and if not, why. Pure.
 	Allowed func(*corev1.Namespace) (allowed bool, refusal string)
+	// VolumeNamespace is where the claims are made behind volumes whose first pod stays at home. Empty: there are none.
+	VolumeNamespace string
 	// Events receives what the user must act on.
 	Events record.EventRecorder
 	Log    *zap.Logger
@@ -38,6 +40,7 @@ type Home struct {
 
 	namespaces *live.Cache[*corev1.Namespace]
 	loops      map[kind]objectLoop // never changed
+	volumes    *volumes
 
 	mu    sync.RWMutex // guards pairs
 	pairs map[string]*Pair
@@ -55,9 +58,11 @@ func NewHome(cfg HomeConfig) *Home {
 		Name: "namespaces", ListWatch: live.ListWatch(cfg.Client, core.Namespaces(), nil),
 		Trim: func(ns *corev1.Namespace) { ns.Annotations, ns.ManagedFields = nil, nil }, Changed: h.namespaceChanged,
 	})
+	h.volumes = newVolumes(h)
 	h.loops = map[kind]objectLoop{
 		kindConfigMap: newObjectLoop(h, configMaps()), kindSecret: newObjectLoop(h, secrets()),
 		kindService: newObjectLoop(h, services()), kindEndpointSlice: newObjectLoop(h, endpointSlices()),
+		kindClaim: h.volumes.claims,
 	}
 	return h
 }
@@ -66,6 +71,7 @@ func NewHome(cfg HomeConfig) *Home {
 func (h *Home) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.namespaces.Run(ctx) })
+	wg.Go(func() { h.volumes.pvs.Run(ctx) })
 	for _, l := range h.loops {
 		wg.Go(func() { l.run(ctx) })
 	}
@@ -120,7 +126,7 @@ func (h *Home) synced() bool {
 			return false
 		}
 	}
-	return h.namespaces.HasSynced()
+	return h.namespaces.HasSynced() && h.volumes.pvs.HasSynced()
 }
 
 func (h *Home) namespaceChanged(before, now *corev1.Namespace) {
@@ -156,12 +162,19 @@ func (h *Home) work(ctx context.Context) bool {
 		return false
 	}
 	defer h.queue.Done(k)
-	p := h.pair(k.node)
-	if p == nil || ctx.Err() != nil {
-		h.queue.Forget(k)
+	sync := h.volumes.sync // of no node
+	if k.node != "" {
+		p := h.pair(k.node)
+		if p == nil {
+			h.queue.Forget(k)
+			return true
+		}
+		sync = p.sync
+	}
+	if ctx.Err() != nil {
 		return true
 	}
-	after, err := p.sync(ctx, k)
+	after, err := sync(ctx, k)
 	switch {
 	case err != nil:
 		h.cfg.Log.Debug("step did not succeed", zap.String("node", k.node), zap.String("kind", string(k.kind)),

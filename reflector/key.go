@@ -18,6 +18,10 @@ const (
 
 	kindService       kind = "service"
 	kindEndpointSlice kind = "endpointslice"
+
+	kindClaim     kind = "persistentvolumeclaim"
+	kindProvision kind = "provision" // a claim of home that may need a volume; no node
+	kindVolume    kind = "volume"    // a PersistentVolume of ours; no node and no namespace
 )
 
 // key names a local object on one virtual node. Namespace and name are those of the consumer.

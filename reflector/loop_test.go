@@ -48,7 +48,7 @@ func runLoop(t *testing.T, atHome, atPeer []runtime.Object, prepare func(*loop),
 			return false, nil, nil
 		})
 		home := NewHome(HomeConfig{
-			Client: l.home, Origin: "consumer-1", Events: l.events, Log: zaptest.NewLogger(t),
+			Client: l.home, Origin: "consumer-1", VolumeNamespace: "spillway-system", Events: l.events, Log: zaptest.NewLogger(t),
 			Allowed: func(ns *corev1.Namespace) (bool, string) {
 				if ns.Labels["leave"] == "yes" {
 					return true, ""
@@ -56,7 +56,7 @@ func runLoop(t *testing.T, atHome, atPeer []runtime.Object, prepare func(*loop),
 				return false, "label the namespace"
 			},
 		})
-		l.pair = home.Attach(PairConfig{Node: "far", Remote: l.peer})
+		l.pair = home.Attach(PairConfig{Node: "far", Peer: "west", Remote: l.peer})
 		l.pair.SetNamespaces(map[string]string{"shop": "shop-1f2e"})
 		if prepare != nil {
 			prepare(l)

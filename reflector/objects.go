@@ -3,6 +3,7 @@ package reflector
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,8 +23,8 @@ type objectLoop interface {
 	run(ctx context.Context)
 	// synced says whether that watch is complete.
 	synced() bool
-	// has says whether an object is at home.
-	has(namespace, name string) bool
+	// missing says whether an object is at home, and has not reached the peer.
+	missing(s *space, name string) bool
 	// open returns the copies of the kind in a tenant namespace. They do not run yet.
 	open(s *space) objectCopies
 	// sync does the one next step for an object.
@@ -61,6 +62,23 @@ type objectKind[T live.Object] struct {
 	keep func(want, have T)
 	// trim drops from a copy what nobody reads. managedFields of our own must stay.
 	trim func(T)
+	// own are rules of this kind in the place of the loop's. May be nil.
+	own *ownRules[T]
+}
+
+// ownRules are those of a kind whose objects do not go because nobody uses them: they hold data.
+type ownRules[T live.Object] struct {
+	// indexers of the copy at home.
+	indexers cache.Indexers
+	// changed is told of each change at home, and told of each at the peer.
+	changed func(before, now T)
+	told    func(s *space, before, now T)
+	// follows says whether an object of home belongs to the peer of a pair.
+	follows func(p *Pair, local T) bool
+	// wanted is what the peer should have; leave: nothing is to be done. An error is shown to the user as a refusal.
+	wanted func(s *space, local, have T) (want T, leave bool, err error)
+	// missing says whether a pod has to wait for the object, given the copy there is at the peer.
+	missing func(p *Pair, local, have T) bool
 }
 
 // objectClient is the part of a typed client that keeps a reflected object equal.
@@ -77,11 +95,14 @@ type typedLoop[T live.Object] struct {
 	here *live.Cache[T]
 }
 
-func newObjectLoop[T live.Object](h *Home, of objectKind[T]) objectLoop {
+func newObjectLoop[T live.Object](h *Home, of objectKind[T]) *typedLoop[T] {
 	l := &typedLoop[T]{objectKind: of, home: h}
+	indexers := cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
+	if of.own != nil {
+		maps.Copy(indexers, of.own.indexers)
+	}
 	l.here = live.New(live.Options[T]{
-		Name: string(of.kind) + "s", ListWatch: of.watch(h.cfg.Client, "", of.atHome), Changed: l.changed,
-		Indexers: cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
+		Name: string(of.kind) + "s", ListWatch: of.watch(h.cfg.Client, "", of.atHome), Changed: l.changed, Indexers: indexers,
 	})
 	return l
 }
@@ -90,30 +111,43 @@ func (l *typedLoop[T]) run(ctx context.Context) { l.here.Run(ctx) }
 
 func (l *typedLoop[T]) synced() bool { return l.here.HasSynced() }
 
-func (l *typedLoop[T]) has(namespace, name string) bool {
-	_, ok := l.here.Get(namespace, name)
-	return ok
+func (l *typedLoop[T]) missing(s *space, name string) bool {
+	local, ok := l.here.Get(s.local, name)
+	if !ok {
+		return false
+	}
+	have, there := s.copies[l.kind].(*typedCopies[T]).Get(s.remote, name)
+	if l.own != nil {
+		return l.own.missing(s.pair, local, have)
+	}
+	return !there
 }
 
 // changed tells every pair that an object follows to.
 func (l *typedLoop[T]) changed(before, now T) {
 	o := firstSet(now, before)
 	l.home.eachPair(func(p *Pair) {
-		if l.follows(p, o.GetNamespace(), o.GetName()) {
+		if l.follows(p, o) {
 			l.home.queue.Add(key{p.cfg.Node, l.kind, o.GetNamespace(), o.GetName()})
 		}
 	})
+	if l.own != nil {
+		l.own.changed(before, now)
+	}
 }
 
-func (l *typedLoop[T]) follows(p *Pair, namespace, name string) bool {
-	if l.byItself {
-		return p.space(namespace) != nil
+func (l *typedLoop[T]) follows(p *Pair, o T) bool {
+	if l.own != nil {
+		return l.own.follows(p, o)
 	}
-	return len(p.users(l.kind, namespace, name)) > 0
+	if l.byItself {
+		return p.space(o.GetNamespace()) != nil
+	}
+	return len(p.users(l.kind, o.GetNamespace(), o.GetName())) > 0
 }
 
 func (l *typedLoop[T]) names(namespace string) []string {
-	if !l.byItself {
+	if !l.byItself && l.own == nil {
 		return nil
 	}
 	var names []string
@@ -146,32 +180,44 @@ func (l *typedLoop[T]) open(s *space) objectCopies {
 	return &typedCopies[T]{namespace: s.remote, Cache: live.New(live.Options[T]{
 		Name: string(l.kind) + "s in " + s.remote, Trim: l.trim,
 		ListWatch: l.watch(s.pair.cfg.Remote, s.remote, s.ours(l.mark)),
-		Changed:   func(before, now T) { s.objectChanged(l.kind, firstSet(now, before)) },
+		Changed: func(before, now T) {
+			s.objectChanged(l.kind, firstSet(now, before))
+			if l.own != nil {
+				l.own.told(s, before, now)
+			}
+		},
 	})}
 }
 
 func (l *typedLoop[T]) sync(ctx context.Context, s *space, k key) (time.Duration, error) {
 	o := objectPair[T]{objectKind: l.objectKind}
-	if local, ok := l.here.Get(k.namespace, k.name); ok && l.follows(s.pair, k.namespace, k.name) {
+	local, ok := l.here.Get(k.namespace, k.name)
+	o.have, _ = s.copies[l.kind].(*typedCopies[T]).Get(s.remote, k.name)
+	switch {
+	case l.own != nil:
+		o.local = local
+		o.want, o.leave, o.err = l.own.wanted(s, local, o.have)
+	case ok && l.follows(s.pair, local):
 		o.local = local
 		o.want = l.twin(local, s.env())
 	}
-	o.have, _ = s.copies[l.kind].(*typedCopies[T]).Get(s.remote, k.name)
 	return doObject(ctx, s, k, o)
 }
 
 // objectPair is one object, here and at the peer. The zero value of T stands for absent.
 type objectPair[T live.Object] struct {
 	objectKind[T]
-	local      T // at home
-	want, have T // the wanted twin and the twin there is
+	local      T     // at home
+	want, have T     // the wanted twin and the twin there is
+	leave      bool  // nothing is to be done
+	err        error // why nothing can be done
 }
 
 // planObject decides the one next step for a reflected object: none, create, patch (by update) or delete twin.
 func planObject[T live.Object](o objectPair[T]) stepKind {
 	var none T
 	switch {
-	case o.want == none && o.have == none:
+	case o.leave, o.err != nil, o.want == none && o.have == none:
 		return stepNone
 	case o.want == none:
 		return stepDeleteTwin
@@ -196,7 +242,7 @@ func (p *Pair) syncObject(ctx context.Context, k key) (time.Duration, error) {
 
 // doObject performs the one step of a reflected object.
 func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[T]) (time.Duration, error) {
-	var err error
+	err := o.err
 	p, client := s.pair, o.client(s.pair.cfg.Remote, s.remote)
 	todo := planObject(o)
 	switch todo {
@@ -228,7 +274,7 @@ func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[
 	if reason, refused := refusalReason(err); refused && p.home.queue.NumRequeues(k) >= quickRetries {
 		words := fmt.Sprintf("%s %s cannot follow to %s: %s", k.kind, k.name, p.cfg.Node, rootMessage(err))
 		var none T
-		if p.noteTaken(k, words) && o.byItself && o.local != none {
+		if p.noteTaken(k, words) && (o.byItself || o.own != nil) && o.local != none {
 			p.home.cfg.Events.Event(o.local, corev1.EventTypeWarning, reason, words)
 		}
 		return retryRefused, nil
@@ -256,11 +302,11 @@ func (p *Pair) noteTaken(k key, words string) (news bool) {
 	return true
 }
 
-// missingReference names a ConfigMap or Secret of the pod that exists at home and has not reached the peer; empty when
+// missingReference names an object the pod refers to that exists at home and has not reached the peer; empty when
 // there is none. One that is missing at home too does not count: the twin's kubelet then shows the usual reason.
 func (p *Pair) missingReference(s *space, local *corev1.Pod) (missing string) {
 	eachReference(local, func(k kind, name string) {
-		if p.home.loops[k].has(local.Namespace, name) && !s.copies[k].has(name) {
+		if p.home.loops[k].missing(s, name) {
 			missing = fmt.Sprintf("%s %s", k, name)
 		}
 	})
@@ -290,5 +336,8 @@ func eachReference(pod *corev1.Pod, do func(k kind, name string)) {
 	}
 	for _, name := range secrets {
 		do(kindSecret, name)
+	}
+	for _, name := range translate.Claims(&pod.Spec) {
+		do(kindClaim, name)
 	}
 }

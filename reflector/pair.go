@@ -29,6 +29,9 @@ const holdStatus = 75 * time.Millisecond
 type PairConfig struct {
 	// Node is the name of the virtual node.
 	Node string
+	// Peer is the name of the peer, the value of translate.LabelPeer on the virtual node. Volumes stay at a peer, whichever of
+	// its nodes a pod is on.
+	Peer string
 	// Remote reaches the peer's API server with rights inside the tenant namespaces only. It must have no rate limit.
 	Remote kubernetes.Interface
 	// WantedChanged is called when Wanted may have changed. It must not block. May be nil.
@@ -68,6 +71,7 @@ func newPair(h *Home, cfg PairConfig) *Pair {
 			string(kindConfigMap): referenceIndex(func(configMaps, _ []string) []string { return configMaps }),
 			string(kindSecret):    referenceIndex(func(_, secrets []string) []string { return secrets }),
 			string(kindToken):     tokenIndex,
+			string(kindClaim):     claimIndex,
 		},
 		Changed: p.localChanged,
 	})
@@ -85,6 +89,16 @@ func referenceIndex(pick func(configMaps, secrets []string) []string) cache.Inde
 		}
 		return keys, nil
 	}
+}
+
+// claimIndex files pods under namespace/name of the claims they mount.
+func claimIndex(obj any) ([]string, error) {
+	pod := obj.(*corev1.Pod)
+	keys := translate.Claims(&pod.Spec)
+	for i := range keys {
+		keys[i] = pod.Namespace + "/" + keys[i]
+	}
+	return keys, nil
 }
 
 // Run watches the local pods, and the peer's tenant namespaces as SetNamespaces names them, until ctx ends. It returns
@@ -217,6 +231,11 @@ func (p *Pair) Wanted() []string {
 	for _, pod := range p.local.List() {
 		wanted[pod.Namespace] = true
 	}
+	for _, pv := range p.home.volumes.of(p.cfg.Peer) {
+		if namespace := claimOf(pv).Namespace; namespace != "" {
+			wanted[namespace] = true // what is in it would be lost with it
+		}
+	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for local, s := range p.spaces {
@@ -266,7 +285,7 @@ func (p *Pair) readySpaces() []*space {
 
 // users are the local pods on the node that refer to an object. Nothing says which pods use a Service.
 func (p *Pair) users(k kind, namespace, name string) []*corev1.Pod {
-	if k != kindConfigMap && k != kindSecret {
+	if k != kindConfigMap && k != kindSecret && k != kindClaim {
 		return nil
 	}
 	return p.local.Index(string(k), namespace+"/"+name)

@@ -61,6 +61,10 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 			env.refusal = p.refusal(local)
 			env.waitFor = p.missingReference(s, local)
 			env.taken = p.takenReference(local)
+			env.EphemeralClass = p.home.volumes.ephemeralClasses(local.Namespace)
+			if env.waitFor == "" {
+				env.waitFor = p.home.volumes.ephemeralMissing(local)
+			}
 			if env.waitFor == "" && s.tokensMissing(local) {
 				env.waitFor = "its tokens"
 			}
@@ -252,8 +256,10 @@ func (p *Pair) creationFailed(ctx context.Context, k key, local *corev1.Pod, err
 // refusalReason tells a refusal, which only a change by somebody can heal, from a passing fault.
 func refusalReason(err error) (reason string, refused bool) {
 	switch {
-	case errors.Is(err, errForeign):
+	case errors.Is(err, errForeign), errors.Is(err, errEarlierClaim):
 		return reasonNameTaken, true
+	case errors.Is(err, errVolumeElsewhere):
+		return reasonRefused, true
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err),
 		apierrors.IsRequestEntityTooLargeError(err):
 		return reasonRefused, true

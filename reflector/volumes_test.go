@@ -1,0 +1,336 @@
+package reflector
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/spillway-dev/spillway/reflector/translate"
+)
+
+func gigabytes(n int64) corev1.ResourceList {
+	return corev1.ResourceList{corev1.ResourceStorage: *resource.NewQuantity(n<<30, resource.BinarySI)}
+}
+
+func waitingClaim(node string) *corev1.PersistentVolumeClaim {
+	class := "spillway"
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "data", Namespace: "shop", UID: "c1",
+			Annotations: map[string]string{annotationProvisioner: translate.VolumeProvisioner},
+		},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			StorageClassName: &class, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources: corev1.VolumeResourceRequirements{Requests: gigabytes(1)},
+		},
+		Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending},
+	}
+	if node != "" {
+		claim.Annotations[annotationSelectedNode] = node
+	}
+	return claim
+}
+
+func volumeClass(parameters map[string]string) *storagev1.StorageClass {
+	mode, retain := storagev1.VolumeBindingWaitForFirstConsumer, corev1.PersistentVolumeReclaimDelete
+	return &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "spillway"}, Provisioner: translate.VolumeProvisioner, VolumeBindingMode: &mode,
+		ReclaimPolicy: &retain, Parameters: parameters,
+	}
+}
+
+func nodeOf(name, peer string) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}}}
+	if peer != "" {
+		n.Labels[translate.LabelPeer] = peer
+	}
+	return n
+}
+
+func TestPlanVolume(t *testing.T) {
+	annotated := waitingClaim("far")
+	annotated.Annotations[translate.KeyRemoteClass] = "precious"
+	filled := waitingClaim("far")
+	filled.Spec.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "old"}
+	immediate := volumeClass(nil)
+	immediate.VolumeBindingMode = nil
+	behind := waitingClaim("")
+	source := &corev1.PersistentVolume{Spec: corev1.PersistentVolumeSpec{
+		Capacity:               gigabytes(5),
+		PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/disk"}},
+		NodeAffinity:           &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{}},
+	}}
+	for name, row := range map[string]struct {
+		facts volumeFacts
+		want  volumeStepKind
+		peer  string // of the volume
+		class string // at the peer
+	}{
+		"no pod yet":         {volumeFacts{claim: waitingClaim(""), class: volumeClass(nil)}, volumeNone, "", ""},
+		"binds at once":      {volumeFacts{claim: waitingClaim(""), class: immediate}, volumeTell, "", ""},
+		"the node is gone":   {volumeFacts{claim: waitingClaim("far"), class: volumeClass(nil)}, volumeReschedule, "", ""},
+		"lands at a peer":    {volumeFacts{claim: waitingClaim("far"), class: volumeClass(nil), node: nodeOf("far", "west")}, volumeCreate, "west", ""},
+		"from a data source": {volumeFacts{claim: filled, class: volumeClass(nil), node: nodeOf("far", "west")}, volumeTell, "", ""},
+		"the class names one": {volumeFacts{claim: waitingClaim("far"), class: volumeClass(map[string]string{translate.KeyRemoteClass: "fast"}), node: nodeOf("far", "west")},
+			volumeCreate, "west", "fast"},
+		"the claim names one": {volumeFacts{claim: annotated, class: volumeClass(map[string]string{translate.KeyRemoteClass: "fast"}), node: nodeOf("far", "west")},
+			volumeCreate, "west", "precious"},
+		"lands at home, no class there": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys"}, volumeTell, "", ""},
+		"lands at home": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", localClass: "disk"},
+			volumeBack, "", ""},
+		"at home, not bound": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", localClass: "disk", behind: behind},
+			volumeNone, "", ""},
+		"at home, bound": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", localClass: "disk", behind: behind, source: source},
+			volumeCreate, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := planVolume(row.facts)
+			if got.kind != row.want {
+				t.Fatalf("step %s %s, want %s", got.kind, got.message, row.want)
+			}
+			if got.kind == volumeBack && (got.behind.Name != "pvc-c1" || got.behind.Namespace != "sys" || *got.behind.Spec.StorageClassName != "disk") {
+				t.Errorf("the claim behind it: %+v", got.behind)
+			}
+			if got.kind != volumeCreate {
+				return
+			}
+			if ref := claimOf(got.pv); got.pv.Name != "pvc-c1" || ref.UID != "c1" || peerOf(got.pv) != row.peer || classOf(got.pv) != row.class {
+				t.Errorf("volume %+v", got.pv)
+			}
+			if row.peer == "" && (got.pv.Spec.HostPath == nil || got.pv.Spec.NodeAffinity == nil) {
+				t.Errorf("the volume at home is not its source: %+v", got.pv.Spec)
+			}
+		})
+	}
+}
+
+func TestPlanGrowth(t *testing.T) {
+	claim := func(asked, has int64) *corev1.PersistentVolumeClaim {
+		c := waitingClaim("")
+		c.Spec.Resources.Requests = gigabytes(asked)
+		c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: gigabytes(has)}
+		return c
+	}
+	volume := func(peer string, has int64) *corev1.PersistentVolume {
+		return &corev1.PersistentVolume{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{translate.LabelPeer: peer}},
+			Spec:       corev1.PersistentVolumeSpec{Capacity: gigabytes(has)},
+		}
+	}
+	for name, row := range map[string]struct {
+		claim  *corev1.PersistentVolumeClaim
+		pv     *corev1.PersistentVolume
+		behind *corev1.PersistentVolumeClaim
+		want   growStep
+	}{
+		"as it was made":                {claim(1, 1), volume("west", 1), claim(1, 1), growNone},
+		"not bound":                     {waitingClaim("far"), volume("west", 1), nil, growNone},
+		"more, the peer works on it":    {claim(2, 1), volume("west", 1), claim(2, 1), growNone},
+		"more, no twin is known":        {claim(2, 1), volume("west", 1), nil, growNone},
+		"more, the peer has it":         {claim(2, 1), volume("west", 1), claim(2, 2), growVolume},
+		"the volume has it":             {claim(2, 1), volume("west", 2), claim(2, 2), growClaim},
+		"all have it":                   {claim(2, 2), volume("west", 2), claim(2, 2), growNone},
+		"at home: ask behind it":        {claim(2, 1), volume("", 1), claim(1, 1), growBehind},
+		"at home: it has been asked":    {claim(2, 1), volume("", 1), claim(2, 1), growNone},
+		"larger than asked for at once": {claim(1, 5), volume("", 5), claim(1, 5), growNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := planGrowth(row.claim, row.pv, row.behind); got != row.want {
+				t.Errorf("step %s, want %s", got, row.want)
+			}
+		})
+	}
+}
+
+// bind does what the cluster's controller does with a claim and the volume made for it.
+func (l *loop) bind() {
+	l.Helper()
+	pv, err := l.home.CoreV1().PersistentVolumes().Get(l.Context(), "pvc-c1", metav1.GetOptions{})
+	if err != nil {
+		l.Fatal(err)
+	}
+	pv.Status.Phase = corev1.VolumeBound
+	l.put(l.home, "persistentvolumes", pv)
+	claim, err := l.home.CoreV1().PersistentVolumeClaims("shop").Get(l.Context(), "data", metav1.GetOptions{})
+	if err != nil {
+		l.Fatal(err)
+	}
+	claim.Spec.VolumeName = pv.Name
+	claim.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: pv.Spec.Capacity}
+	l.put(l.home, "persistentvolumeclaims", claim)
+	l.settle()
+}
+
+// release does what it does with the volume of a claim that is deleted.
+func (l *loop) release(policy corev1.PersistentVolumeReclaimPolicy) {
+	l.Helper()
+	l.remove(l.home, "persistentvolumeclaims", "shop", "data")
+	pv, err := l.home.CoreV1().PersistentVolumes().Get(l.Context(), "pvc-c1", metav1.GetOptions{})
+	if err != nil {
+		l.Fatal(err)
+	}
+	pv.Status.Phase, pv.Spec.PersistentVolumeReclaimPolicy = corev1.VolumeReleased, policy
+	l.put(l.home, "persistentvolumes", pv)
+	l.settle()
+}
+
+// wroteOnce is wrote where a delete may be sent twice: two events ask for it before the echo of the first.
+func (l *loop) wroteOnce(what string, home, peer []string) {
+	l.Helper()
+	if diff := cmp.Diff(home, slices.Compact(l.writes(l.home))); diff != "" {
+		l.Errorf("%s: writes at home (-want +got):\n%s", what, diff)
+	}
+	if diff := cmp.Diff(peer, slices.Compact(l.writes(l.peer))); diff != "" {
+		l.Errorf("%s: writes at the peer (-want +got):\n%s", what, diff)
+	}
+}
+
+const (
+	makeVolume = "create persistentvolumes /pvc-c1"
+	makeClaim  = "create persistentvolumeclaims shop-1f2e/data"
+	endClaim   = "delete persistentvolumeclaims shop-1f2e/data"
+	endVolume  = "delete persistentvolumes /pvc-c1"
+)
+
+// TestLoop_Volumes: a claim gets its volume where its pod lands, its twin is there without a pod and stays without one, grows,
+// and goes when it is deleted at home.
+func TestLoop_Volumes(t *testing.T) {
+	pod := localPod()
+	pod.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+	}}}
+	runLoop(t, objects(waitingClaim("far"), volumeClass(nil), nodeOf("far", "west"), pod), nil, nil, func(l *loop) {
+		l.wrote("the scheduler has chosen; the pod waits", []string{makeVolume}, nil)
+		l.bind()
+		l.wrote("bound", nil, []string{makeClaim, "create pods shop-1f2e/" + pod.Name})
+		l.pass(time.Hour)
+		l.wrote("an hour later", nil, nil)
+		claim, err := l.home.CoreV1().PersistentVolumeClaims("shop").Get(t.Context(), "data", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		claim.Spec.Resources.Requests = gigabytes(2)
+		l.put(l.home, "persistentvolumeclaims", claim)
+		l.settle()
+		l.wrote("more is asked for", nil, []string{"update persistentvolumeclaims shop-1f2e/data"})
+		twin, err := l.peer.CoreV1().PersistentVolumeClaims("shop-1f2e").Get(t.Context(), "data", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		twin.Status.Capacity = gigabytes(2)
+		l.put(l.peer, "persistentvolumeclaims", twin)
+		l.settle()
+		l.wrote("the peer has it", []string{"patch persistentvolumes /pvc-c1", "patch persistentvolumeclaims/status shop/data"}, nil)
+	})
+}
+
+func TestLoop_VolumesAreDeleted(t *testing.T) {
+	for name, row := range map[string]struct {
+		policy     corev1.PersistentVolumeReclaimPolicy
+		home, peer []string
+		lost       bool
+	}{
+		"Delete":                        {corev1.PersistentVolumeReclaimDelete, []string{endVolume}, []string{endClaim}, false},
+		"Retain":                        {corev1.PersistentVolumeReclaimRetain, nil, nil, false},
+		"Delete, while the peer's lost": {corev1.PersistentVolumeReclaimDelete, []string{endVolume}, []string{endClaim}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runLoop(t, objects(waitingClaim("far"), volumeClass(nil), nodeOf("far", "west")), nil, nil, func(l *loop) {
+				l.bind()
+				l.wrote("made", []string{makeVolume}, []string{makeClaim})
+				l.pair.SetLost(row.lost)
+				l.release(row.policy)
+				if row.lost {
+					l.wrote("nothing is known of the twin", nil, nil)
+					l.pair.SetLost(false)
+					l.settle()
+				}
+				l.wroteOnce("deleted at home", row.home, row.peer)
+				if diff := cmp.Diff(row.home == nil, len(l.pair.Wanted()) == 1 && len(l.pair.home.volumes.of("west")) == 1); diff != "" {
+					t.Errorf("the volume is kept (-want +got):\n%s", diff)
+				}
+				l.pass(time.Hour)
+				l.wrote("an hour later", nil, nil)
+			})
+		})
+	}
+}
+
+// TestLoop_VolumeOfAnEarlierClaim: a new claim of the name does not get the data that was retained.
+func TestLoop_VolumeOfAnEarlierClaim(t *testing.T) {
+	runLoop(t, objects(waitingClaim("far"), volumeClass(nil), nodeOf("far", "west")), nil, nil, func(l *loop) {
+		l.bind()
+		l.release(corev1.PersistentVolumeReclaimRetain)
+		l.writes(l.home)
+		l.writes(l.peer)
+		again := waitingClaim("far")
+		again.UID, again.Spec.VolumeName = types.UID("c2"), "pvc-c2"
+		facts := volumeFacts{claim: again, class: volumeClass(nil), node: nodeOf("far", "west")}
+		for _, o := range objects(planVolume(facts).pv, again) {
+			if err := l.home.Tracker().Add(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.pass(time.Minute)
+		l.wrote("a claim of the same name", nil, nil)
+		select {
+		case said := <-l.events.Events:
+			if !strings.Contains(said, "an earlier claim of that name is retained there") {
+				t.Errorf("said %q", said)
+			}
+		default:
+			t.Error("nobody is told")
+		}
+	})
+}
+
+// TestLoop_PeerGone: a peer that will not answer again does not keep volumes.
+func TestLoop_PeerGone(t *testing.T) {
+	runLoop(t, objects(waitingClaim("far"), volumeClass(nil), nodeOf("far", "west")), nil, nil, func(l *loop) {
+		l.bind()
+		l.pair.SetLost(true)
+		l.wrote("made", []string{makeVolume}, []string{makeClaim})
+		if names, known := l.pair.home.Volumes("west"); !known || len(names) != 1 || names[0] != "shop/data" {
+			t.Errorf("volumes at the peer: %v %v", names, known)
+		}
+		if done, err := l.pair.home.DropVolumes(t.Context(), "west"); !done || err != nil {
+			t.Errorf("dropped: %v %v", done, err)
+		}
+		l.settle()
+		l.wrote("given up", []string{endVolume}, nil)
+	})
+}
+
+// TestLoop_VolumeAtHome: the first pod lands on a real node.
+func TestLoop_VolumeAtHome(t *testing.T) {
+	disk := &storagev1.StorageClass{
+		ObjectMeta:  metav1.ObjectMeta{Name: "disk", Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
+		Provisioner: "example.com/disk",
+	}
+	source := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "disk-7"}, Spec: corev1.PersistentVolumeSpec{
+		Capacity:               gigabytes(1),
+		PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/disk"}},
+	}}
+	runLoop(t, objects(waitingClaim("n1"), volumeClass(nil), nodeOf("n1", ""), disk, source), nil, nil, func(l *loop) {
+		l.wrote("the scheduler has chosen", []string{"create persistentvolumeclaims spillway-system/pvc-c1"}, nil)
+		behind, err := l.home.CoreV1().PersistentVolumeClaims("spillway-system").Get(t.Context(), "pvc-c1", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		behind.Spec.VolumeName, behind.Status = source.Name, corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: gigabytes(1)}
+		l.put(l.home, "persistentvolumeclaims", behind)
+		l.settle()
+		l.wrote("its provisioner has made it", []string{makeVolume}, nil)
+		l.bind()
+		l.release(corev1.PersistentVolumeReclaimDelete)
+		l.wroteOnce("deleted", []string{"delete persistentvolumeclaims spillway-system/pvc-c1", endVolume}, nil)
+	})
+}
