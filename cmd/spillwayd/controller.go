@@ -200,8 +200,9 @@ func serve(ctx context.Context, cfg peering.Config) error {
 	var controller *peering.Controller
 	nodes := provider.NewNodes(provider.Config{
 		Client: cfg.Client, ClusterID: cfg.ClusterID, Allowed: peering.Allowed, Log: cfg.Log,
-		Changed: func(peer string) { controller.Wake(peer) },
-		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
+		VolumeNamespace: systemNamespace,
+		Changed:         func(peer string) { controller.Wake(peer) },
+		Events:          events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
 	})
 	cfg.Nodes = virtualNodes{nodes}
 	controller, err := peering.New(cfg)
