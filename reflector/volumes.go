@@ -56,7 +56,7 @@ func (v *volumes) of(peer string) []*corev1.PersistentVolume {
 // volumeOf is the volume of ours that a claim is bound to; nil when there is none.
 func (v *volumes) volumeOf(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolume {
 	pv, ok := v.pvs.Get("", claim.Spec.VolumeName)
-	if !ok || claimOf(pv).UID != claim.UID {
+	if !ok || claim.Status.Phase != corev1.ClaimBound || claimOf(pv).UID != claim.UID {
 		return nil
 	}
 	return pv
@@ -74,12 +74,13 @@ func (v *volumes) changed(before, now *corev1.PersistentVolume) {
 	queue.Add(key{kind: kindVolume, name: pv.Name})
 	queue.Add(key{kind: kindProvision, namespace: ref.Namespace, name: ref.Name})
 	v.home.eachPair(func(p *Pair) {
-		if !v.isAt(p, pv) {
-			return
-		}
-		queue.Add(key{p.cfg.Node, kindClaim, ref.Namespace, ref.Name})
-		if before == nil || now == nil {
+		switch {
+		case !v.isAt(p, pv):
+		case before == nil || now == nil:
 			p.noteWanted()
+			fallthrough
+		case released(before) != released(now):
+			queue.Add(key{p.cfg.Node, kindClaim, ref.Namespace, ref.Name})
 		}
 	})
 	if claim, ok := v.claims.here.Get(ref.Namespace, ref.Name); ok {

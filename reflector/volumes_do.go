@@ -70,10 +70,9 @@ func (v *volumes) factsAtHome(ctx context.Context, f *volumeFacts) error {
 	f.behind, _ = v.claims.here.Get(f.namespace, volumeName(f.claim.UID))
 	if f.behind == nil {
 		var err error
-		f.localClass, err = v.localClass(ctx, f.class)
+		f.local, err = v.localClass(ctx, f.class)
 		return err
 	}
-	f.localClass = *f.behind.Spec.StorageClassName
 	if f.behind.Status.Phase != corev1.ClaimBound {
 		return nil
 	}
@@ -85,26 +84,24 @@ func (v *volumes) factsAtHome(ctx context.Context, f *volumeFacts) error {
 	return nil
 }
 
-// localClass is the class of volumes at home that ours stands for; empty when none is known.
-func (v *volumes) localClass(ctx context.Context, class *storagev1.StorageClass) (string, error) {
+// localClass is the class of volumes at home that ours stands for; nil when none is known.
+func (v *volumes) localClass(ctx context.Context, class *storagev1.StorageClass) (*storagev1.StorageClass, error) {
+	classes := v.home.cfg.Client.StorageV1().StorageClasses()
 	if named := class.Parameters[translate.KeyLocalClass]; named != "" {
-		return named, nil
+		local, err := classes.Get(ctx, named, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get StorageClass %s: %w", named, err)
+		}
+		return local, nil
 	}
-	all, err := v.home.cfg.Client.StorageV1().StorageClasses().List(ctx, metav1.ListOptions{})
+	all, err := classes.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return "", fmt.Errorf("list StorageClasses: %w", err)
+		return nil, fmt.Errorf("list StorageClasses: %w", err)
 	}
-	newest := storagev1.StorageClass{} // the one that the API server would take
-	for i := range all.Items {
-		c := &all.Items[i]
-		if c.Annotations["storageclass.kubernetes.io/is-default-class"] != "true" || c.Provisioner == translate.VolumeProvisioner {
-			continue
-		}
-		if newest.Name == "" || newest.CreationTimestamp.Before(&c.CreationTimestamp) {
-			newest = *c
-		}
-	}
-	return newest.Name, nil
+	return defaultClass(all.Items), nil
 }
 
 func (v *volumes) do(ctx context.Context, claim *corev1.PersistentVolumeClaim, todo volumeStep) error {

@@ -47,10 +47,12 @@ type volumeFacts struct {
 	claim *corev1.PersistentVolumeClaim
 	class *storagev1.StorageClass // the claim's
 	node  *corev1.Node            // that the scheduler has chosen; nil when it is gone
-	// For volumes at home: where the claim behind it is made and of which class, that claim, and its volume when it is bound.
-	namespace, localClass string
-	behind                *corev1.PersistentVolumeClaim
-	source                *corev1.PersistentVolume
+	// For volumes at home: where the claim behind it is made, of which class it will be, that claim, and its volume when it is
+	// bound. The class is nil when none is known, or no longer needed.
+	namespace string
+	local     *storagev1.StorageClass
+	behind    *corev1.PersistentVolumeClaim
+	source    *corev1.PersistentVolume
 }
 
 // needsVolume says whether the claim waits for a volume of ours.
@@ -87,7 +89,7 @@ func planVolume(f volumeFacts) volumeStep {
 	pv.Spec.PersistentVolumeSource.CSI = &corev1.CSIPersistentVolumeSource{
 		Driver: driver, VolumeHandle: pv.Name, VolumeAttributes: attributes,
 	}
-	pv.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
+	pv.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{ // a peer may have several nodes
 		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{
 			Key: translate.LabelPeer, Operator: corev1.NodeSelectorOpIn, Values: []string{peer},
 		}}}},
@@ -107,9 +109,12 @@ func remoteClass(f volumeFacts) string {
 // same storage under the name of our class.
 func planAtHome(f volumeFacts) volumeStep {
 	switch {
-	case f.namespace == "" || f.localClass == "":
+	case f.behind == nil && (f.namespace == "" || f.local == nil):
 		return tell("node %s is at home, and no StorageClass for volumes there is known: mark one as default, "+
 			"or name one in parameter %s of StorageClass %s", f.node.Name, translate.KeyLocalClass, f.class.Name)
+	case f.behind == nil && onlyByScheduler(f.local):
+		return tell("node %s is at home, where volumes of StorageClass %s are made by hand and chosen by the scheduler: name another "+
+			"in parameter %s of StorageClass %s", f.node.Name, f.local.Name, translate.KeyLocalClass, f.class.Name)
 	case f.behind == nil:
 		return volumeStep{kind: volumeBack, behind: claimBehind(f)}
 	case f.source == nil:
@@ -118,10 +123,44 @@ func planAtHome(f volumeFacts) volumeStep {
 	pv := newVolume(f)
 	pv.Labels[translate.LabelPeer] = ""
 	pv.Spec.PersistentVolumeSource = *f.source.Spec.PersistentVolumeSource.DeepCopy()
-	pv.Spec.NodeAffinity = f.source.Spec.NodeAffinity.DeepCopy()
+	pv.Spec.NodeAffinity = realNodes(f.source.Spec.NodeAffinity)
 	pv.Spec.MountOptions = f.source.Spec.MountOptions
 	pv.Spec.Capacity = f.source.Spec.Capacity
 	return volumeStep{kind: volumeCreate, pv: pv}
+}
+
+// defaultClass is the class of claims that name none, ours apart: of several the newest, as for the API server. Nil when there is
+// none.
+func defaultClass(classes []storagev1.StorageClass) (newest *storagev1.StorageClass) {
+	for i := range classes {
+		c := &classes[i]
+		if c.Annotations["storageclass.kubernetes.io/is-default-class"] != "true" || c.Provisioner == translate.VolumeProvisioner {
+			continue
+		}
+		if newest == nil || newest.CreationTimestamp.Before(&c.CreationTimestamp) {
+			newest = c
+		}
+	}
+	return newest
+}
+
+// onlyByScheduler says whether volumes of a class are given only to claims of pods, which the claim behind ours never is.
+func onlyByScheduler(class *storagev1.StorageClass) bool {
+	m := class.VolumeBindingMode
+	return class.Provisioner == "kubernetes.io/no-provisioner" && m != nil && *m == storagev1.VolumeBindingWaitForFirstConsumer
+}
+
+// realNodes is affinity and not a virtual node: storage that every node of home reaches is not reached from a peer.
+func realNodes(affinity *corev1.VolumeNodeAffinity) *corev1.VolumeNodeAffinity {
+	terms := []corev1.NodeSelectorTerm{{}} // alternatives
+	if affinity != nil && affinity.Required != nil {
+		terms = affinity.Required.DeepCopy().NodeSelectorTerms
+	}
+	for i := range terms {
+		terms[i].MatchExpressions = append(terms[i].MatchExpressions,
+			corev1.NodeSelectorRequirement{Key: translate.LabelPeer, Operator: corev1.NodeSelectorOpDoesNotExist})
+	}
+	return &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: terms}}
 }
 
 func claimBehind(f volumeFacts) *corev1.PersistentVolumeClaim {
@@ -136,7 +175,7 @@ func claimBehind(f volumeFacts) *corev1.PersistentVolumeClaim {
 			},
 		},
 		Spec: corev1.PersistentVolumeClaimSpec{
-			StorageClassName: &f.localClass, AccessModes: spec.AccessModes, VolumeMode: spec.VolumeMode,
+			StorageClassName: &f.local.Name, AccessModes: spec.AccessModes, VolumeMode: spec.VolumeMode,
 			Resources: corev1.VolumeResourceRequirements{Requests: spec.Resources.Requests},
 		},
 	}

@@ -63,10 +63,12 @@ func TestPlanVolume(t *testing.T) {
 	immediate := volumeClass(nil)
 	immediate.VolumeBindingMode = nil
 	behind := waitingClaim("")
+	disk := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "disk"}, Provisioner: "example.com/disk"}
+	byHand := volumeClass(nil)
+	byHand.Provisioner = "kubernetes.io/no-provisioner"
 	source := &corev1.PersistentVolume{Spec: corev1.PersistentVolumeSpec{
 		Capacity:               gigabytes(5),
 		PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/disk"}},
-		NodeAffinity:           &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{}},
 	}}
 	for name, row := range map[string]struct {
 		facts volumeFacts
@@ -84,11 +86,13 @@ func TestPlanVolume(t *testing.T) {
 		"the claim names one": {volumeFacts{claim: annotated, class: volumeClass(map[string]string{translate.KeyRemoteClass: "fast"}), node: nodeOf("far", "west")},
 			volumeCreate, "west", "precious"},
 		"lands at home, no class there": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys"}, volumeTell, "", ""},
-		"lands at home": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", localClass: "disk"},
+		"lands at home, disks are made by hand": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", local: byHand},
+			volumeTell, "", ""},
+		"lands at home": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", local: disk},
 			volumeBack, "", ""},
-		"at home, not bound": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", localClass: "disk", behind: behind},
+		"at home, not bound": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", local: disk, behind: behind},
 			volumeNone, "", ""},
-		"at home, bound": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", localClass: "disk", behind: behind, source: source},
+		"at home, bound": {volumeFacts{claim: waitingClaim("n1"), class: volumeClass(nil), node: nodeOf("n1", ""), namespace: "sys", local: disk, behind: behind, source: source},
 			volumeCreate, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,8 +109,16 @@ func TestPlanVolume(t *testing.T) {
 			if ref := claimOf(got.pv); got.pv.Name != "pvc-c1" || ref.UID != "c1" || peerOf(got.pv) != row.peer || classOf(got.pv) != row.class {
 				t.Errorf("volume %+v", got.pv)
 			}
-			if row.peer == "" && (got.pv.Spec.HostPath == nil || got.pv.Spec.NodeAffinity == nil) {
-				t.Errorf("the volume at home is not its source: %+v", got.pv.Spec)
+			op := corev1.NodeSelectorOpIn
+			if row.peer == "" {
+				op = corev1.NodeSelectorOpDoesNotExist
+				if got.pv.Spec.HostPath == nil {
+					t.Errorf("the volume at home is not its source: %+v", got.pv.Spec)
+				}
+			}
+			only := got.pv.Spec.NodeAffinity.Required.NodeSelectorTerms[0].MatchExpressions
+			if len(only) != 1 || only[0].Key != translate.LabelPeer || only[0].Operator != op {
+				t.Errorf("nodes: %v", only)
 			}
 		})
 	}
