@@ -144,13 +144,21 @@ func (v *volumes) keep(ctx context.Context, pv *corev1.PersistentVolume) error {
 	if pv == nil {
 		return nil
 	}
-	if released(pv) {
+	switch {
+	case released(pv):
 		gone, err := v.removeBehind(ctx, pv)
 		if err != nil || !gone {
 			return err
 		}
 		return v.remove(ctx, pv)
+	case pv.DeletionTimestamp != nil && pv.Status.Phase != corev1.VolumeBound:
+		return v.remove(ctx, pv) // what is behind it is retained
 	}
+	return v.grow(ctx, pv)
+}
+
+// grow does the next step for a volume whose claim asks for more.
+func (v *volumes) grow(ctx context.Context, pv *corev1.PersistentVolume) error {
 	ref := claimOf(pv)
 	claim, ok := v.claims.here.Get(ref.Namespace, ref.Name)
 	if !ok || claim.UID != ref.UID {
@@ -253,11 +261,21 @@ func (v *volumes) twinGone(ctx context.Context, pv *corev1.PersistentVolume) (bo
 	return false, fmt.Errorf("claim %s/%s on %s is still there", s.remote, ref.Name, s.pair.cfg.Node)
 }
 
+// remove takes our finalizer from a volume, and then the volume: one write each.
 func (v *volumes) remove(ctx context.Context, pv *corev1.PersistentVolume) error {
-	err := v.home.cfg.Client.CoreV1().PersistentVolumes().Delete(ctx, pv.Name,
-		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pv.UID))})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("delete volume %s: %w", pv.Name, err)
+	var err error
+	switch {
+	case slices.Contains(pv.Finalizers, finalizer):
+		others := slices.DeleteFunc(slices.Clone(pv.Finalizers), func(f string) bool { return f == finalizer })
+		err = v.patchVolume(ctx, pv.Name, object{"metadata": object{
+			"uid": pv.UID, "resourceVersion": pv.ResourceVersion, "finalizers": others,
+		}})
+	case pv.DeletionTimestamp == nil:
+		err = v.home.cfg.Client.CoreV1().PersistentVolumes().Delete(ctx, pv.Name,
+			metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pv.UID))})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("remove volume %s: %w", pv.Name, err)
 	}
 	return nil
 }
@@ -276,16 +294,15 @@ func (h *Home) Volumes(peer string) (names []string, known bool) {
 	return names, h.volumes.pvs.HasSynced()
 }
 
-// DropVolumes forgets, at home, all volumes at a peer that will not answer again, without asking it. Their claims become Lost.
-// It says whether everything was asked for; call it again until then.
+// DropVolumes forgets, at home, all volumes at a peer that will not answer again, without asking it. Those that are claimed go with
+// their claims, which become Lost. It does one round and says whether all was asked for; call it again until then.
 func (h *Home) DropVolumes(ctx context.Context, peer string) (done bool, err error) {
-	if !h.volumes.pvs.HasSynced() {
-		return false, nil
-	}
+	done = h.volumes.pvs.HasSynced()
 	for _, pv := range h.volumes.of(peer) {
-		if pv.DeletionTimestamp == nil {
+		if pv.DeletionTimestamp == nil || slices.Contains(pv.Finalizers, finalizer) {
+			done = false // until the cache shows it
 			err = errors.Join(err, h.volumes.remove(ctx, pv))
 		}
 	}
-	return err == nil, err
+	return done, err
 }

@@ -16,6 +16,9 @@ const (
 	annotationSelectedNode = "volume.kubernetes.io/selected-node"       // on a claim, by the scheduler
 	annotationMadeBy       = "pv.kubernetes.io/provisioned-by"          // on a volume; that controller then leaves its end to us
 
+	// finalizer keeps a volume that somebody deletes until what is behind it is gone, or is to be retained.
+	finalizer = "spillway.dev/volume"
+
 	// driver is the CSI driver that volumes at a peer name. No node has it, so that no kubelet mounts them; the chart's CSIDriver
 	// says that they need no attaching (the attach-detach controller would make a VolumeAttachment, which nobody
 	// answers, for a pod that is forced onto a real node). A volume of type local would be as good for the scheduler,
@@ -189,7 +192,7 @@ func newVolume(f volumeFacts) *corev1.PersistentVolume {
 	}
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: volumeName(f.claim.UID), Labels: map[string]string{},
+			Name: volumeName(f.claim.UID), Labels: map[string]string{}, Finalizers: []string{finalizer},
 			Annotations: map[string]string{annotationMadeBy: translate.VolumeProvisioner},
 		},
 		Spec: corev1.PersistentVolumeSpec{
@@ -209,7 +212,7 @@ func tell(format string, args ...any) volumeStep {
 
 // released says whether the claim of a volume is gone and its data is to go too.
 func released(pv *corev1.PersistentVolume) bool {
-	return pv != nil && pv.DeletionTimestamp == nil && pv.Status.Phase == corev1.VolumeReleased &&
+	return pv != nil && pv.Status.Phase == corev1.VolumeReleased &&
 		pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete
 }
 

@@ -194,7 +194,8 @@ func (l *loop) release(policy corev1.PersistentVolumeReclaimPolicy) {
 	l.settle()
 }
 
-// wroteOnce is wrote where a delete may be sent twice: two events ask for it before the echo of the first.
+// wroteOnce is wrote where a write may be sent twice: two events ask for it before the echo of the first. A real server refuses
+// the second.
 func (l *loop) wroteOnce(what string, home, peer []string) {
 	l.Helper()
 	if diff := cmp.Diff(home, slices.Compact(l.writes(l.home))); diff != "" {
@@ -209,6 +210,7 @@ const (
 	makeVolume = "create persistentvolumes /pvc-c1"
 	makeClaim  = "create persistentvolumeclaims shop-1f2e/data"
 	endClaim   = "delete persistentvolumeclaims shop-1f2e/data"
+	freeVolume = "patch persistentvolumes /pvc-c1"
 	endVolume  = "delete persistentvolumes /pvc-c1"
 )
 
@@ -250,9 +252,9 @@ func TestLoop_VolumesAreDeleted(t *testing.T) {
 		home, peer []string
 		lost       bool
 	}{
-		"Delete":                        {corev1.PersistentVolumeReclaimDelete, []string{endVolume}, []string{endClaim}, false},
+		"Delete":                        {corev1.PersistentVolumeReclaimDelete, []string{freeVolume, endVolume}, []string{endClaim}, false},
 		"Retain":                        {corev1.PersistentVolumeReclaimRetain, nil, nil, false},
-		"Delete, while the peer's lost": {corev1.PersistentVolumeReclaimDelete, []string{endVolume}, []string{endClaim}, true},
+		"Delete, while the peer's lost": {corev1.PersistentVolumeReclaimDelete, []string{freeVolume, endVolume}, []string{endClaim}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runLoop(t, objects(waitingClaim("far"), volumeClass(nil), nodeOf("far", "west")), nil, nil, func(l *loop) {
@@ -285,6 +287,7 @@ func TestLoop_VolumeOfAnEarlierClaim(t *testing.T) {
 		l.writes(l.peer)
 		again := waitingClaim("far")
 		again.UID, again.Spec.VolumeName = types.UID("c2"), "pvc-c2"
+		again.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: gigabytes(1)}
 		facts := volumeFacts{claim: again, class: volumeClass(nil), node: nodeOf("far", "west")}
 		for _, o := range objects(planVolume(facts).pv, again) {
 			if err := l.home.Tracker().Add(o); err != nil {
@@ -313,11 +316,46 @@ func TestLoop_PeerGone(t *testing.T) {
 		if names, known := l.pair.home.Volumes("west"); !known || len(names) != 1 || names[0] != "shop/data" {
 			t.Errorf("volumes at the peer: %v %v", names, known)
 		}
+		for range 2 {
+			if done, err := l.pair.home.DropVolumes(t.Context(), "west"); done || err != nil {
+				t.Errorf("dropped: %v %v", done, err)
+			}
+			l.settle()
+		}
 		if done, err := l.pair.home.DropVolumes(t.Context(), "west"); !done || err != nil {
 			t.Errorf("dropped: %v %v", done, err)
 		}
-		l.settle()
-		l.wrote("given up", []string{endVolume}, nil)
+		l.wroteOnce("given up", []string{freeVolume, endVolume}, nil)
+	})
+}
+
+// TestLoop_VolumesAfterRestart: a new process writes nothing, and knows what to do with a volume that was released meanwhile.
+func TestLoop_VolumesAfterRestart(t *testing.T) {
+	claim := waitingClaim("far")
+	pv := planVolume(volumeFacts{claim: claim, class: volumeClass(nil), node: nodeOf("far", "west")}).pv
+	pv.Status.Phase = corev1.VolumeBound
+	claim.Spec.VolumeName = pv.Name
+	claim.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: gigabytes(1)}
+	twin := translate.PersistentVolumeClaim(claim, "", translate.Env{Origin: "consumer-1", RemoteNamespace: "shop-1f2e"})
+	twin.UID = "t1"
+	runLoop(t, objects(claim, pv), objects(twin), nil, func(l *loop) {
+		l.pass(time.Hour)
+		l.wrote("an hour after the start", nil, nil)
+	})
+	left := pv.DeepCopy()
+	left.Status.Phase = corev1.VolumeReleased
+	lost := func(l *loop) { l.pair.SetLost(true) } // these servers do not tell what happens between a list and its watch
+	runLoop(t, objects(left), objects(twin.DeepCopy()), lost, func(l *loop) {
+		l.pair.SetLost(false)
+		l.pass(time.Hour)
+		l.wroteOnce("released meanwhile", []string{freeVolume, endVolume}, []string{endClaim})
+	})
+	deleted := left.DeepCopy()
+	now := metav1.Now()
+	deleted.DeletionTimestamp, deleted.Spec.PersistentVolumeReclaimPolicy = &now, corev1.PersistentVolumeReclaimRetain
+	runLoop(t, objects(deleted), objects(twin.DeepCopy()), nil, func(l *loop) {
+		l.pass(time.Hour)
+		l.wroteOnce("somebody deletes a retained volume", []string{freeVolume}, nil)
 	})
 }
 
@@ -343,6 +381,6 @@ func TestLoop_VolumeAtHome(t *testing.T) {
 		l.wrote("its provisioner has made it", []string{makeVolume}, nil)
 		l.bind()
 		l.release(corev1.PersistentVolumeReclaimDelete)
-		l.wroteOnce("deleted", []string{"delete persistentvolumeclaims spillway-system/pvc-c1", endVolume}, nil)
+		l.wroteOnce("deleted", []string{"delete persistentvolumeclaims spillway-system/pvc-c1", freeVolume, endVolume}, nil)
 	})
 }
