@@ -68,7 +68,7 @@ func (v *volumes) wanted(s *space, local, have *corev1.PersistentVolumeClaim) (
 		return nil, false, nil // deleted
 	case here && have != nil && originUID(have) != local.UID:
 		return nil, false, errEarlierClaim
-	case here && !ephemeral(local):
+	case here && !ephemeral(local) && (have != nil || local.DeletionTimestamp == nil):
 		return translate.PersistentVolumeClaim(local, classOf(pv), s.env()), false, nil
 	case pv != nil && !here && len(s.pair.users(kindClaim, local.Namespace, local.Name)) > 0:
 		return nil, false, fmt.Errorf("%w but %s", errVolumeElsewhere, whereabouts(pv))

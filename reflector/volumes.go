@@ -53,10 +53,11 @@ func (v *volumes) of(peer string) []*corev1.PersistentVolume {
 	return v.pvs.Index(indexPeer, peer)
 }
 
-// volumeOf is the volume of ours that a claim is bound to; nil when there is none.
+// volumeOf is the volume of ours that a claim is bound to; nil when there is none. Both must say so: when the claim is deleted,
+// one of the two is heard of first.
 func (v *volumes) volumeOf(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolume {
 	pv, ok := v.pvs.Get("", claim.Spec.VolumeName)
-	if !ok || claim.Status.Phase != corev1.ClaimBound || claimOf(pv).UID != claim.UID {
+	if !ok || claim.Status.Phase != corev1.ClaimBound || pv.Status.Phase != corev1.VolumeBound || claimOf(pv).UID != claim.UID {
 		return nil
 	}
 	return pv
@@ -79,7 +80,7 @@ func (v *volumes) changed(before, now *corev1.PersistentVolume) {
 		case before == nil || now == nil:
 			p.noteWanted()
 			fallthrough
-		case released(before) != released(now):
+		case before.Status.Phase != now.Status.Phase:
 			queue.Add(key{p.cfg.Node, kindClaim, ref.Namespace, ref.Name})
 		}
 	})

@@ -289,7 +289,9 @@ func TestLoop_VolumeOfAnEarlierClaim(t *testing.T) {
 		again.UID, again.Spec.VolumeName = types.UID("c2"), "pvc-c2"
 		again.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound, Capacity: gigabytes(1)}
 		facts := volumeFacts{claim: again, class: volumeClass(nil), node: nodeOf("far", "west")}
-		for _, o := range objects(planVolume(facts).pv, again) {
+		pv := planVolume(facts).pv
+		pv.Status.Phase = corev1.VolumeBound
+		for _, o := range objects(pv, again) {
 			if err := l.home.Tracker().Add(o); err != nil {
 				t.Fatal(err)
 			}
