@@ -3,6 +3,8 @@ package fidelity
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
@@ -65,6 +68,60 @@ func TestVolumes(t *testing.T) {
 			VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{Spec: claimSpec(&class)},
 		}}, "write:/data/x")
 	})
+	t.Run("a tenant takes no volume of others", func(t *testing.T) { w.foreignVolume(t, remote[west]) })
+	t.Run("unpeer", func(t *testing.T) {
+		w.claim(t, ns, "kept")
+		w.run(t, ns, "kept-writes", "spillway-"+west, mountClaim("kept"), "write:/data/x")
+		if out, err := w.unpeer(t, "5s"); err == nil {
+			t.Errorf("un-peered with a volume there:\n%s", out)
+		}
+		kept, err := w.kube.CoreV1().PersistentVolumeClaims(ns).Get(t.Context(), "kept", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.gone(t, ns, kept, remote[west])
+		if out, err := w.unpeer(t, "30s"); err != nil {
+			t.Errorf("not un-peered without: %v\n%s", err, out)
+		}
+	})
+}
+
+func (w *world) unpeer(t *testing.T, timeout string) (string, error) {
+	cmd := exec.CommandContext(t.Context(), filepath.Join(w.bin, "spillway"), "unpeer", "--context", east, "--timeout", timeout, west)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+w.lab.Kubeconfig())
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// foreignVolume asks the peer, as the consumer, for a volume that somebody has made there.
+func (w *world) foreignVolume(t *testing.T, peer kubernetes.Interface) {
+	bindings, err := peer.RbacV1().RoleBindings("").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in, user string
+	for _, b := range bindings.Items {
+		if b.RoleRef.Name == "spillway-tenant" {
+			in, user = b.Namespace, "system:serviceaccount:"+b.Subjects[0].Namespace+":"+b.Subjects[0].Name
+		}
+	}
+	for _, c := range w.lab.Clusters() {
+		if c.Name() != west {
+			continue
+		}
+		config := rest.CopyConfig(c.Config())
+		config.Impersonate.UserName = user
+		tenant, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		class := diskClass
+		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "taken"}, Spec: claimSpec(&class)}
+		claim.Spec.VolumeName = "disk-1"
+		if _, err = tenant.CoreV1().PersistentVolumeClaims(in).Create(t.Context(), claim, metav1.CreateOptions{}); !apierrors.IsInvalid(err) {
+			t.Errorf("a claim that names a volume, as %s in %s: %v", user, in, err)
+		}
+	}
 }
 
 // disks makes the default class of a cluster, and volumes for it. Nobody makes volumes in a lab: they are given to claims at once,
@@ -83,7 +140,7 @@ func disks(t *testing.T, kube kubernetes.Interface, atOnce bool) {
 		t.Fatal(err)
 	}
 	dir, make := t.TempDir(), corev1.HostPathDirectoryOrCreate
-	for i := range 2 {
+	for i := range 4 {
 		name := fmt.Sprintf("disk-%d", i)
 		_, err := kube.CoreV1().PersistentVolumes().Create(t.Context(), &corev1.PersistentVolume{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
