@@ -243,7 +243,7 @@ func (v *volumes) removeBehind(ctx context.Context, pv *corev1.PersistentVolume)
 func (v *volumes) twinGone(ctx context.Context, pv *corev1.PersistentVolume) (bool, error) {
 	s, ref := v.spaceOf(pv), claimOf(pv)
 	if s == nil {
-		return false, nil // comes back with the space
+		return v.unpeered(ctx, peerOf(pv)) // otherwise it comes back with the space
 	}
 	if v.behind(pv) != nil {
 		v.home.queue.Add(key{s.pair.cfg.Node, kindClaim, ref.Namespace, ref.Name})
@@ -259,6 +259,21 @@ func (v *volumes) twinGone(ctx context.Context, pv *corev1.PersistentVolume) (bo
 		return true, nil
 	}
 	return false, fmt.Errorf("claim %s/%s on %s is still there", s.remote, ref.Name, s.pair.cfg.Node)
+}
+
+// unpeered says whether home has no node of a peer left, so that nobody will ever answer for it. The nodes of a peer that is away stay.
+func (v *volumes) unpeered(ctx context.Context, peer string) (bool, error) {
+	attached := false
+	v.home.eachPair(func(p *Pair) { attached = attached || p.cfg.Peer == peer })
+	if attached {
+		return false, nil
+	}
+	nodes, err := v.home.cfg.Client.CoreV1().Nodes().List(ctx,
+		metav1.ListOptions{LabelSelector: translate.LabelPeer + "=" + peer, Limit: 1})
+	if err != nil {
+		return false, fmt.Errorf("list nodes of peer %s: %w", peer, err)
+	}
+	return len(nodes.Items) == 0, nil
 }
 
 // remove takes our finalizer from a volume, and then the volume: one write each.
