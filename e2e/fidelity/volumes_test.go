@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/spillway-dev/spillway/e2e/lab"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -72,8 +73,8 @@ func TestVolumes(t *testing.T) {
 	t.Run("unpeer", func(t *testing.T) {
 		w.claim(t, ns, "kept")
 		w.run(t, ns, "kept-writes", "spillway-"+west, mountClaim("kept"), "write:/data/x")
-		if out, err := w.unpeer(t, "5s"); err == nil {
-			t.Errorf("un-peered with a volume there:\n%s", out)
+		if out, err := w.unpeer(t, "5s"); err == nil || !strings.Contains(out, ns+"/kept") {
+			t.Errorf("un-peered with a volume there, or it is not said which: %v\n%s", err, out)
 		}
 		kept, err := w.kube.CoreV1().PersistentVolumeClaims(ns).Get(t.Context(), "kept", metav1.GetOptions{})
 		if err != nil {
@@ -84,6 +85,32 @@ func TestVolumes(t *testing.T) {
 			t.Errorf("not un-peered without: %v\n%s", err, out)
 		}
 	})
+	t.Run("unpeer a dead peer", func(t *testing.T) { w.volumeOfDeadPeer(t, ns) })
+}
+
+// volumeOfDeadPeer: a peer that is dead is un-peered, and its volumes go with their claims.
+func (w *world) volumeOfDeadPeer(t *testing.T, ns string) {
+	if err := w.peer(t); err != nil {
+		t.Fatal(err)
+	}
+	w.claim(t, ns, "lost")
+	w.run(t, ns, "lost-writes", "spillway-"+west, mountClaim("lost"), "write:/data/x")
+	lost, err := w.kube.CoreV1().PersistentVolumeClaims(ns).Get(t.Context(), "lost", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range w.lab.Clusters() {
+		if c.Name() == west {
+			err = c.Kill(t.Context(), lab.APIServer)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := w.unpeer(t, "30s"); err != nil {
+		t.Fatalf("a dead peer is not un-peered: %v\n%s", err, out)
+	}
+	w.gone(t, ns, lost)
 }
 
 func (w *world) unpeer(t *testing.T, timeout string) (string, error) {
@@ -217,7 +244,7 @@ func (w *world) run(t *testing.T, ns, name, node string, volume corev1.VolumeSou
 }
 
 // gone deletes a claim and waits until nothing is left of it.
-func (w *world) gone(t *testing.T, ns string, claim *corev1.PersistentVolumeClaim, peer kubernetes.Interface) {
+func (w *world) gone(t *testing.T, ns string, claim *corev1.PersistentVolumeClaim, peers ...kubernetes.Interface) {
 	t.Helper()
 	if err := w.kube.CoreV1().PersistentVolumeClaims(ns).Delete(t.Context(), claim.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
@@ -226,7 +253,7 @@ func (w *world) gone(t *testing.T, ns string, claim *corev1.PersistentVolumeClai
 		if err := absent(w.kube.CoreV1().PersistentVolumes().Get(ctx, claim.Spec.VolumeName, metav1.GetOptions{})); err != nil {
 			return err
 		}
-		for _, kube := range []kubernetes.Interface{w.kube, peer} {
+		for _, kube := range append(peers, w.kube) {
 			claims, err := kube.CoreV1().PersistentVolumeClaims("").List(ctx, metav1.ListOptions{})
 			if err != nil {
 				return err
