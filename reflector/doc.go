@@ -4,10 +4,10 @@
 // workers. A Pair is one virtual node and the peer behind it: one watch of the local pods bound to the node, and per
 // tenant namespace one watch of the twins, the ConfigMaps and the Secrets there.
 //
-// A worker takes a key, gathers what the caches say, asks a pure function (plan for pods, planObject for all
-// other kinds) for ONE next step, and does it. Volumes are made here too, where the first pod of a claim lands (volumes.go): only
-// this package knows where the twin of a claim is, and when it is gone. The package does not know why a pod is on the node, how the peer is reached
-// or who pays; it knows no kind of spillway.dev.
+// A worker takes a key, gathers what the caches say, asks a pure function (plan for pods, planObject for all other
+// kinds) for ONE next step, and does it. Volumes are made here too, where the first pod of a claim lands (volumes.go): only
+// this package knows where the twin of a claim is, and when it is gone. The package does not know why a pod is on the
+// node, how the peer is reached or who pays; it knows no kind of spillway.dev.
 //
 //	home := reflector.NewHome(reflector.HomeConfig{Client: client, Origin: clusterID, Log: log})
 //	go home.Run(ctx)

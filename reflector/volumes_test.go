@@ -248,7 +248,8 @@ func TestLoop_VolumesAfterRestart(t *testing.T) {
 	deleted := left.DeepCopy()
 	now := metav1.Now()
 	deleted.DeletionTimestamp, deleted.Spec.PersistentVolumeReclaimPolicy = &now, corev1.PersistentVolumeReclaimRetain
-	runLoop(t, objects(deleted), objects(twin.DeepCopy()), nil, func(l *loop) {
+	runLoop(t, objects(pv.DeepCopy()), objects(twin.DeepCopy()), nil, func(l *loop) {
+		l.put(l.home, "persistentvolumes", deleted)
 		l.pass(time.Hour)
 		l.wroteOnce("somebody deletes a retained volume", []string{freeVolume}, nil)
 	})
@@ -266,8 +267,10 @@ func TestLoop_VolumesOfNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pv := planVolume(volumeFacts{claim: waitingClaim("x"), class: volumeClass(nil), node: nodeOf("x", "south")}).pv
-			pv.Status.Phase = corev1.VolumeReleased
-			runLoop(t, objects(pv, row.node), nil, nil, func(l *loop) {
+			pv.Status.Phase = corev1.VolumeBound
+			runLoop(t, objects(pv.DeepCopy(), row.node), nil, nil, func(l *loop) {
+				pv.Status.Phase = corev1.VolumeReleased
+				l.put(l.home, "persistentvolumes", pv)
 				l.pass(time.Hour)
 				l.wroteOnce("released", row.want, nil)
 			})
