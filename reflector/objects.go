@@ -245,11 +245,19 @@ func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[
 	err := o.err
 	p, client := s.pair, o.client(s.pair.cfg.Remote, s.remote)
 	todo := planObject(o)
+	if todo != stepCreate {
+		p.forgetMade(k)
+	} else if p.madeLately(k) {
+		return echoWithin, nil
+	}
 	switch todo {
 	case stepCreate:
 		_, err = client.Create(ctx, o.want, metav1.CreateOptions{FieldManager: fieldManager})
 		if apierrors.IsAlreadyExists(err) {
 			err = errForeign // ours would be in the cache, or will be when this is tried again
+		}
+		if err == nil {
+			p.noteMade(k)
 		}
 	case stepPatch:
 		o.want.SetUID(o.have.GetUID())

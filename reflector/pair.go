@@ -53,6 +53,7 @@ type Pair struct {
 	spaces map[string]*space  // guarded by mu; by local namespace
 	gone   map[types.UID]bool // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
 	taken  map[key]string     // guarded by mu; objects whose name a foreign object holds at the peer, with the words
+	made   map[key]time.Time  // guarded by mu; when the twins of objects were made that the caches do not show yet
 	done   map[key]doneStep   // guarded by mu; the last step of each pod, until it is gone
 	sent   map[key]sentPatch  // guarded by mu; the last patch sent to each twin, until its local pod is gone
 	wg     sync.WaitGroup     // the caches of spaces
@@ -60,7 +61,7 @@ type Pair struct {
 
 func newPair(h *Home, cfg PairConfig) *Pair {
 	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
-		sent: map[key]sentPatch{}, done: map[key]doneStep{}}
+		sent: map[key]sentPatch{}, done: map[key]doneStep{}, made: map[key]time.Time{}}
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
 		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
