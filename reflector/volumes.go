@@ -21,8 +21,9 @@ const (
 // volumes makes a PersistentVolume at home for every claim of our provisioner, where the scheduler puts the first pod, and
 // removes it again. With the label of its peer on it, the stock scheduler keeps later pods there.
 //
-// The library that other provisioners use is not: it would watch claims, volumes and classes a second time, gives up on a
-// claim after some tries, and its volumes know nothing of twins.
+// The library of other provisioners (sig-storage-lib-external-provisioner v13) is not used: it watches all volumes and classes and
+// takes SharedInformers only, so that claims would be watched twice; it works on a queue of its own; and the end of a volume
+// hangs on the twin of its claim, whose events it does not see.
 type volumes struct {
 	home   *Home
 	claims *typedLoop[*corev1.PersistentVolumeClaim]
