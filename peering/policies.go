@@ -173,7 +173,6 @@ type PodRules struct {
 	NodeSelector     map[string]string
 	Tolerations      []corev1.Toleration
 	RuntimeClassName *string
-	StorageClassName *string
 	RecreateAfter    time.Duration
 }
 
@@ -183,9 +182,16 @@ func (p *Policies) Pod(ns *corev1.Namespace, pod *corev1.Pod, node string) PodRu
 	rules := PodRules{Refusal: v.Refusal, RecreateAfter: v.RecreateAfter}
 	if v.Patch != nil {
 		rules.NodeSelector, rules.Tolerations = v.Patch.NodeSelector, v.Patch.Tolerations
-		rules.RuntimeClassName, rules.StorageClassName = v.Patch.RuntimeClassName, v.Patch.StorageClassName
+		rules.RuntimeClassName = v.Patch.RuntimeClassName
 	}
 	return rules
+}
+
+// StorageClass is the peer's class for claims of a namespace whose volumes are made at a virtual node; empty when no policy says.
+func (p *Policies) StorageClass(namespace, node string) string {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.sets[namespace].StorageClass(p.places[node])
 }
 
 // wishes says how the namespaces that a peer is asked for want to be called there.

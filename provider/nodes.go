@@ -28,6 +28,8 @@ type Config struct {
 	ClusterID string
 	// Rules says what may leave the cluster.
 	Rules Rules
+	// VolumeNamespace is where the claims are made behind volumes whose first pod stays at home. Empty: there are none.
+	VolumeNamespace string
 	// Changed is called with the name of a peer whose State may have changed. It must not block.
 	Changed func(peer string)
 	Events  record.EventRecorder
@@ -106,6 +108,7 @@ func NewNodes(cfg Config) *Nodes {
 		cfg: cfg,
 		home: reflector.NewHome(reflector.HomeConfig{
 			Client: cfg.Client, Origin: cfg.ClusterID, Rules: cfg.Rules, Events: cfg.Events, Log: cfg.Log,
+			VolumeNamespace: cfg.VolumeNamespace,
 		}),
 		peers: map[string]*virtualNode{},
 	}
@@ -187,8 +190,10 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	ctx, cancel := context.WithCancel(n.ctx)
 	note := func() { n.cfg.Changed(peer.Peer) }
 	v := &virtualNode{
-		node:   newNode(peer.NodeName, peer.ClusterID, n.cfg.Client, wantedState(peer), note),
-		pair:   n.home.Attach(reflector.PairConfig{Node: peer.NodeName, Remote: peer.Remote, WantedChanged: note}),
+		node: newNode(peer.NodeName, peer.ClusterID, n.cfg.Client, wantedState(peer), note),
+		pair: n.home.Attach(reflector.PairConfig{
+			Node: peer.NodeName, Peer: peer.Peer, Remote: peer.Remote, WantedChanged: note,
+		}),
 		remote: peer.Remote,
 	}
 	v.pair.SetAddresses(peer.Addresses) // before the first status is written
@@ -242,6 +247,9 @@ func (n *Nodes) Remove(ctx context.Context, name, nodeName string, force bool) (
 	if err != nil || left > 0 {
 		return false, left, err
 	}
+	if gone, err := n.volumesGone(ctx, name, force); err != nil || !gone {
+		return false, 0, err
+	}
 	if v != nil {
 		v.stop()
 	}
@@ -253,6 +261,20 @@ func (n *Nodes) Remove(ctx context.Context, name, nodeName string, force bool) (
 		return false, 0, fmt.Errorf("delete node %s: %w", nodeName, err)
 	}
 	return true, 0, nil // its Lease goes with it: the node owns it
+}
+
+// volumesGone says whether no volume is kept at the peer. While it answers, its volumes are in the way: only the user can say
+// that their data is no longer needed. With force they are given up.
+func (n *Nodes) volumesGone(ctx context.Context, peer string, force bool) (bool, error) {
+	if force {
+		return n.home.DropVolumes(ctx, peer)
+	}
+	volumes, known := n.home.Volumes(peer)
+	if len(volumes) > 0 {
+		return false, fmt.Errorf("%d volumes are kept at peer %s and would be lost with it: delete their claims first (%s)",
+			len(volumes), peer, volumes[0])
+	}
+	return known, nil
 }
 
 // twinsUnlessLost counts what is left at the peer; with force nobody waits for that.

@@ -53,3 +53,31 @@ func (p *Pair) noteDone(k key, this doneStep) {
 		p.mu.Unlock()
 	}
 }
+
+// noteMade keeps that the twin of an object was made, until the cache shows it.
+func (p *Pair) noteMade(k key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.made[k] = time.Now()
+}
+
+// madeLately says whether the twin of an object, which the cache does not show, was made a moment ago.
+func (p *Pair) madeLately(k key) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	at, ok := p.made[k]
+	return ok && time.Since(at) < echoWithin
+}
+
+// forgetMade is called when there is nothing more to make.
+func (p *Pair) forgetMade(k key) {
+	p.mu.RLock()
+	_, ok := p.made[k]
+	p.mu.RUnlock()
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.made, k)
+}

@@ -27,6 +27,8 @@ type HomeConfig struct {
 	Origin string
 	// Rules says what may leave the cluster.
 	Rules Rules
+	// VolumeNamespace is where the claims are made behind volumes whose first pod stays at home. Empty: there are none.
+	VolumeNamespace string
 	// Events receives what the user must act on.
 	Events record.EventRecorder
 	Log    *zap.Logger
@@ -42,6 +44,7 @@ type Home struct {
 	events     *eventLoop
 	policies   *typedLoop[*networkingv1.NetworkPolicy]
 	pods       *homePods // of the real nodes
+	volumes    *volumes
 
 	mu    sync.RWMutex // guards pairs
 	pairs map[string]*Pair
@@ -60,11 +63,13 @@ func NewHome(cfg HomeConfig) *Home {
 		Trim: func(ns *corev1.Namespace) { ns.Annotations, ns.ManagedFields = nil, nil }, Changed: h.namespaceChanged,
 	})
 	h.pods, h.policies = newHomePods(h), newObjectLoop(h, h.networkPolicies())
+	h.volumes = newVolumes(h)
 	h.loops = map[kind]objectLoop{
 		kindConfigMap: newObjectLoop(h, configMaps()), kindSecret: newObjectLoop(h, secrets()),
 		kindService: newObjectLoop(h, services()), kindEndpointSlice: newObjectLoop(h, endpointSlices()),
 		kindIngress:       newObjectLoop(h, ingresses()),
 		kindNetworkPolicy: h.policies,
+		kindClaim:         h.volumes.claims,
 	}
 	h.events = newEventLoop(h)
 	return h
@@ -75,6 +80,7 @@ func (h *Home) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.namespaces.Run(ctx) })
 	wg.Go(func() { h.pods.run(ctx) })
+	wg.Go(func() { h.volumes.pvs.Run(ctx) })
 	for _, l := range h.loops {
 		wg.Go(func() { l.run(ctx) })
 	}
@@ -135,7 +141,7 @@ func (h *Home) synced() bool {
 			return false
 		}
 	}
-	return h.namespaces.HasSynced() && h.cfg.Rules.Synced()
+	return h.namespaces.HasSynced() && h.volumes.pvs.HasSynced() && h.cfg.Rules.Synced()
 }
 
 func (h *Home) namespaceChanged(before, now *corev1.Namespace) {
@@ -161,12 +167,19 @@ func (h *Home) work(ctx context.Context) bool {
 		return false
 	}
 	defer h.queue.Done(k)
-	p := h.pair(k.node)
-	if p == nil || ctx.Err() != nil {
-		h.queue.Forget(k)
+	sync := h.volumes.sync // of no node
+	if k.node != "" {
+		p := h.pair(k.node)
+		if p == nil {
+			h.queue.Forget(k)
+			return true
+		}
+		sync = p.sync
+	}
+	if ctx.Err() != nil {
 		return true
 	}
-	after, err := p.sync(ctx, k)
+	after, err := sync(ctx, k)
 	switch {
 	case err != nil:
 		h.cfg.Log.Debug("step did not succeed", zap.String("node", k.node), zap.String("kind", string(k.kind)),

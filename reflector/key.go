@@ -22,6 +22,10 @@ const (
 	kindIngress       kind = "ingress"
 
 	kindEvent kind = "event" // of the peer; the name is the peer's, the namespace home's
+
+	kindClaim     kind = "persistentvolumeclaim"
+	kindProvision kind = "provision" // a claim of home that may need a volume; no node
+	kindVolume    kind = "volume"    // a PersistentVolume of ours; no node and no namespace
 )
 
 // key names a local object on one virtual node. Namespace and name are those of the consumer.

@@ -51,10 +51,10 @@ func runLoop(t *testing.T, atHome, atPeer []runtime.Object, prepare func(*loop),
 			return false, nil, nil
 		})
 		home := NewHome(HomeConfig{
-			Client: l.home, Origin: "consumer-1", Events: l.events, Log: zaptest.NewLogger(t),
+			Client: l.home, Origin: "consumer-1", VolumeNamespace: "spillway-system", Events: l.events, Log: zaptest.NewLogger(t),
 			Rules: &l.rules,
 		})
-		l.pair = home.Attach(PairConfig{Node: "far", Remote: l.peer})
+		l.pair = home.Attach(PairConfig{Node: "far", Peer: "west", Remote: l.peer})
 		l.pair.SetNamespaces(map[string]string{"shop": "shop-1f2e"})
 		if prepare != nil {
 			prepare(l)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
@@ -23,8 +22,8 @@ type objectLoop interface {
 	run(ctx context.Context)
 	// synced says whether that watch is complete.
 	synced() bool
-	// has says whether an object is at home.
-	has(namespace, name string) bool
+	// missing says whether an object is at home, and has not reached the peer.
+	missing(s *space, name string) bool
 	// open returns the copies of the kind in a tenant namespace. They do not run yet.
 	open(s *space) objectCopies
 	// sync does the one next step for an object.
@@ -74,6 +73,23 @@ type objectKind[T live.Object] struct {
 	secrets func(T) []string
 	// trim drops from a copy what nobody reads. managedFields of our own must stay.
 	trim func(T)
+	// own are rules of this kind in the place of the loop's. May be nil.
+	own *ownRules[T]
+}
+
+// ownRules are those of a kind whose objects do not go because nobody uses them: they hold data.
+type ownRules[T live.Object] struct {
+	// indexers of the copy at home.
+	indexers cache.Indexers
+	// changed is told of each change at home, and told of each at the peer.
+	changed func(before, now T)
+	told    func(s *space, before, now T)
+	// follows says whether an object of home belongs to the peer of a pair.
+	follows func(p *Pair, local T) bool
+	// wanted is what the peer should have; leave: nothing is to be done. An error is shown to the user as a refusal.
+	wanted func(s *space, local, have T) (want T, leave bool, err error)
+	// missing says whether a pod has to wait for the object, given the copy there is at the peer.
+	missing func(p *Pair, local, have T) bool
 }
 
 // objectClient is the part of a typed client that keeps a reflected object equal.
@@ -95,6 +111,9 @@ func newObjectLoop[T live.Object](h *Home, of objectKind[T]) *typedLoop[T] {
 	l := &typedLoop[T]{objectKind: of, home: h}
 	indexers := cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
 	maps.Copy(indexers, of.index)
+	if of.own != nil {
+		maps.Copy(indexers, of.own.indexers)
+	}
 	if of.secrets != nil {
 		indexers[indexSecrets] = l.indexSecrets
 	}
@@ -109,9 +128,16 @@ func (l *typedLoop[T]) run(ctx context.Context) { l.here.Run(ctx) }
 
 func (l *typedLoop[T]) synced() bool { return l.here.HasSynced() }
 
-func (l *typedLoop[T]) has(namespace, name string) bool {
-	_, ok := l.here.Get(namespace, name)
-	return ok
+func (l *typedLoop[T]) missing(s *space, name string) bool {
+	local, ok := l.here.Get(s.local, name)
+	if !ok {
+		return false
+	}
+	have, there := s.copies[l.kind].(*typedCopies[T]).Get(s.remote, name)
+	if l.own != nil {
+		return l.own.missing(s.pair, local, have)
+	}
+	return !there
 }
 
 // changed tells every pair that an object follows to.
@@ -119,7 +145,7 @@ func (l *typedLoop[T]) changed(before, now T) {
 	o := firstSet(now, before)
 	secrets := l.secretsOf(before, now)
 	l.home.eachPair(func(p *Pair) {
-		if !l.follows(p, o.GetNamespace(), o.GetName()) {
+		if !l.follows(p, o) {
 			return
 		}
 		l.home.queue.Add(key{p.cfg.Node, l.kind, o.GetNamespace(), o.GetName()})
@@ -130,9 +156,16 @@ func (l *typedLoop[T]) changed(before, now T) {
 	if l.noted != nil {
 		l.noted(before, now)
 	}
+	if l.own != nil {
+		l.own.changed(before, now)
+	}
 }
 
-func (l *typedLoop[T]) follows(p *Pair, namespace, name string) bool {
+func (l *typedLoop[T]) follows(p *Pair, o T) bool {
+	if l.own != nil {
+		return l.own.follows(p, o)
+	}
+	namespace, name := o.GetNamespace(), o.GetName()
 	all, none := l.home.reach(l.kind, namespace)
 	if all || l.byItself {
 		return !none && p.space(namespace) != nil
@@ -141,7 +174,7 @@ func (l *typedLoop[T]) follows(p *Pair, namespace, name string) bool {
 }
 
 func (l *typedLoop[T]) names(namespace string) []string {
-	if all, _ := l.home.reach(l.kind, namespace); !all && !l.byItself {
+	if all, _ := l.home.reach(l.kind, namespace); !all && !l.byItself && l.own == nil {
 		return nil
 	}
 	var names []string
@@ -210,134 +243,38 @@ func (l *typedLoop[T]) open(s *space) objectCopies {
 	return &typedCopies[T]{namespace: s.remote, Cache: live.New(live.Options[T]{
 		Name: string(l.kind) + "s in " + s.remote, Trim: l.trim,
 		ListWatch: l.watch(s.pair.cfg.Remote, s.remote, s.ours(l.mark)),
-		Changed:   func(before, now T) { s.objectChanged(l.kind, firstSet(now, before)) },
+		Changed: func(before, now T) {
+			s.objectChanged(l.kind, firstSet(now, before))
+			if l.own != nil {
+				l.own.told(s, before, now)
+			}
+		},
 	})}
 }
 
 func (l *typedLoop[T]) sync(ctx context.Context, s *space, k key) (time.Duration, error) {
 	o := objectPair[T]{objectKind: l.objectKind}
-	if local, ok := l.here.Get(k.namespace, k.name); ok && l.follows(s.pair, k.namespace, k.name) {
+	local, ok := l.here.Get(k.namespace, k.name)
+	o.have, _ = s.copies[l.kind].(*typedCopies[T]).Get(s.remote, k.name)
+	switch {
+	case l.own != nil:
+		o.local = local
+		o.want, o.leave, o.err = l.own.wanted(s, local, o.have)
+	case ok && l.follows(s.pair, local):
 		if l.ready != nil && !l.ready(local) {
 			return time.Second / 10, nil
 		}
 		o.local = local
 		o.want = l.twin(local, s.env())
 	}
-	o.have, _ = s.copies[l.kind].(*typedCopies[T]).Get(s.remote, k.name)
 	return doObject(ctx, s, k, o)
 }
 
-// objectPair is one object, here and at the peer. The zero value of T stands for absent.
-type objectPair[T live.Object] struct {
-	objectKind[T]
-	local      T // at home
-	want, have T // the wanted twin and the twin there is
-}
-
-// planObject decides the one next step for a reflected object: none, create, patch (by update) or delete twin.
-func planObject[T live.Object](o objectPair[T]) stepKind {
-	var none T
-	switch {
-	case o.want == none && o.have == none:
-		return stepNone
-	case o.want == none:
-		return stepDeleteTwin
-	case o.have == none:
-		return stepCreate
-	case o.have.GetDeletionTimestamp() != nil || o.equal(o.want, o.have):
-		return stepNone
-	case o.replace(o.want, o.have):
-		return stepDeleteTwin // made again when it is gone
-	default:
-		return stepPatch
-	}
-}
-
-func (p *Pair) syncObject(ctx context.Context, k key) (time.Duration, error) {
-	s := p.space(k.namespace)
-	if s == nil || !s.ready.Load() || p.lost.Load() {
-		return 0, nil // both come back through enqueueAll
-	}
-	return p.home.loops[k.kind].sync(ctx, s, k)
-}
-
-// doObject performs the one step of a reflected object.
-func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[T]) (time.Duration, error) {
-	var err error
-	p, client := s.pair, o.client(s.pair.cfg.Remote, s.remote)
-	todo := planObject(o)
-	switch todo {
-	case stepCreate:
-		_, err = client.Create(ctx, o.want, metav1.CreateOptions{FieldManager: fieldManager})
-		if apierrors.IsAlreadyExists(err) {
-			err = ownObject(ctx, client, k.name, p.home.cfg.Origin)
-		}
-	case stepPatch:
-		o.want.SetUID(o.have.GetUID())
-		o.want.SetResourceVersion(o.have.GetResourceVersion())
-		if o.keep != nil {
-			o.keep(o.want, o.have)
-		}
-		_, err = client.Update(ctx, o.want, metav1.UpdateOptions{FieldManager: fieldManager})
-	case stepDeleteTwin:
-		err = client.Delete(ctx, k.name, metav1.DeleteOptions{
-			Preconditions: metav1.NewUIDPreconditions(string(o.have.GetUID())),
-		})
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			err = nil
-		}
-	}
-	if err == nil {
-		p.noteTaken(k, "")
-		return 0, nil
-	}
-	err = fmt.Errorf("%s %s %s/%s on %s: %w", todo, k.kind, k.namespace, k.name, p.cfg.Node, err)
-	if reason, refused := refusalReason(err); refused && (!mayPass(err) || p.home.queue.NumRequeues(k) >= quickRetries) {
-		words := fmt.Sprintf("%s %s cannot follow to %s: %s", k.kind, k.name, p.cfg.Node, s.words(err))
-		var none T
-		if p.noteTaken(k, words) && o.byItself && o.local != none {
-			p.home.cfg.Events.Event(o.local, corev1.EventTypeWarning, reason, words)
-		}
-		return retryRefused, nil
-	}
-	return 0, err
-}
-
-// ownObject is called when a name is taken: it returns nil when the object is ours, which the cache does not show yet, and errForeign
-// when it is another's.
-func ownObject[T live.Object](ctx context.Context, client objectClient[T], name, origin string) error {
-	have, err := client.Get(ctx, name, metav1.GetOptions{})
-	if err == nil && have.GetLabels()[translate.LabelOrigin] != origin {
-		return errForeign
-	}
-	return err
-}
-
-// noteTaken keeps why an object cannot follow, so that its pods can say so; empty words clear it. It says whether that
-// is news.
-func (p *Pair) noteTaken(k key, words string) (news bool) {
-	p.mu.Lock()
-	before := p.taken[k]
-	if words == "" {
-		delete(p.taken, k)
-	} else {
-		p.taken[k] = words
-	}
-	p.mu.Unlock()
-	if before == words {
-		return false
-	}
-	for _, pod := range p.users(k.kind, k.namespace, k.name) {
-		p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
-	}
-	return true
-}
-
-// missingReference names a ConfigMap or Secret of the pod that exists at home and has not reached the peer; empty when
+// missingReference names an object the pod refers to that exists at home and has not reached the peer; empty when
 // there is none. One that is missing at home too does not count: the twin's kubelet then shows the usual reason.
 func (p *Pair) missingReference(s *space, local *corev1.Pod) (missing string) {
 	eachReference(local, func(k kind, name string) {
-		if p.home.loops[k].has(local.Namespace, name) && !s.copies[k].has(name) {
+		if p.home.loops[k].missing(s, name) {
 			missing = fmt.Sprintf("%s %s", k, name)
 		}
 	})
@@ -367,5 +304,8 @@ func eachReference(pod *corev1.Pod, do func(k kind, name string)) {
 	}
 	for _, name := range secrets {
 		do(kindSecret, name)
+	}
+	for _, name := range translate.Claims(&pod.Spec) {
+		do(kindClaim, name)
 	}
 }

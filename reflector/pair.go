@@ -29,6 +29,9 @@ const holdStatus = 75 * time.Millisecond
 type PairConfig struct {
 	// Node is the name of the virtual node.
 	Node string
+	// Peer is the name of the peer, the value of translate.LabelPeer on the virtual node. Volumes stay at a peer, whichever of
+	// its nodes a pod is on.
+	Peer string
 	// Remote reaches the peer's API server with rights inside the tenant namespaces only. It must have no rate limit.
 	Remote kubernetes.Interface
 	// WantedChanged is called when Wanted may have changed. It must not block. May be nil.
@@ -54,6 +57,7 @@ type Pair struct {
 	spaces  map[string]*space   // guarded by mu; by local namespace
 	gone    map[types.UID]bool  // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
 	taken   map[key]string      // guarded by mu; objects whose name a foreign object holds at the peer, with the words
+	made    map[key]time.Time   // guarded by mu; when the twins of objects were made that the caches do not show yet
 	done    map[key]doneStep    // guarded by mu; the last step of each pod, until it is gone
 	refused map[key]refusedTwin // guarded by mu; the last twin of each pod that the provider did not take, until the pod is gone
 	sent    map[key]sentPatch   // guarded by mu; the last patch sent to each twin, until its local pod is gone
@@ -62,7 +66,7 @@ type Pair struct {
 
 func newPair(h *Home, cfg PairConfig) *Pair {
 	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
-		refused: map[key]refusedTwin{}, sent: map[key]sentPatch{}, done: map[key]doneStep{}}
+		refused: map[key]refusedTwin{}, sent: map[key]sentPatch{}, done: map[key]doneStep{}, made: map[key]time.Time{}}
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
 		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
@@ -73,6 +77,7 @@ func newPair(h *Home, cfg PairConfig) *Pair {
 			string(kindConfigMap): referenceIndex(func(configMaps, _ []string) []string { return configMaps }),
 			string(kindSecret):    referenceIndex(func(_, secrets []string) []string { return secrets }),
 			string(kindToken):     tokenIndex,
+			string(kindClaim):     claimIndex,
 		},
 		Changed: p.localChanged,
 	})
@@ -90,6 +95,16 @@ func referenceIndex(pick func(configMaps, secrets []string) []string) cache.Inde
 		}
 		return keys, nil
 	}
+}
+
+// claimIndex files pods under namespace/name of the claims they mount.
+func claimIndex(obj any) ([]string, error) {
+	pod := obj.(*corev1.Pod)
+	keys := translate.Claims(&pod.Spec)
+	for i := range keys {
+		keys[i] = pod.Namespace + "/" + keys[i]
+	}
+	return keys, nil
 }
 
 // Run watches the local pods, and the peer's tenant namespaces as SetNamespaces names them, until ctx ends. It returns
@@ -251,6 +266,11 @@ func (p *Pair) Wanted() []string {
 	for _, pod := range p.local.List() {
 		wanted[pod.Namespace] = true
 	}
+	for _, pv := range p.home.volumes.of(p.cfg.Peer) {
+		if namespace := claimOf(pv).Namespace; namespace != "" {
+			wanted[namespace] = true // what is in it would be lost with it
+		}
+	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for local, s := range p.spaces {
@@ -300,7 +320,7 @@ func (p *Pair) readySpaces() []*space {
 
 // users are the local pods on the node that refer to an object. Nothing says which pods use a Service.
 func (p *Pair) users(k kind, namespace, name string) []*corev1.Pod {
-	if k != kindConfigMap && k != kindSecret {
+	if k != kindConfigMap && k != kindSecret && k != kindClaim {
 		return nil
 	}
 	return p.local.Index(string(k), namespace+"/"+name)

@@ -49,9 +49,9 @@ type planEnv struct {
 	now time.Time
 	// refusal says why this pod may not leave the cluster; empty when it may.
 	refusal string
-	// waitFor names a ConfigMap or Secret that must reach the provider before the twin is made; empty when none.
+	// waitFor names a ConfigMap, Secret or claim that must reach the provider before the twin is made; empty when none.
 	waitFor string
-	// taken says why a ConfigMap or Secret of the pod cannot follow it; empty when all can.
+	// taken says why a ConfigMap, Secret or claim of the pod cannot follow it; empty when all can.
 	taken string
 	// twinSeenGone: the twin of this very local pod was seen to be deleted.
 	twinSeenGone bool
@@ -277,8 +277,8 @@ func settled(twin *corev1.Pod) bool {
 	return false
 }
 
-func originUID(twin *corev1.Pod) types.UID {
-	return types.UID(twin.Annotations[translate.AnnotationOriginUID])
+func originUID(twin metav1.Object) types.UID {
+	return types.UID(twin.GetAnnotations()[translate.AnnotationOriginUID])
 }
 
 func ptrOr[T any](p *T, otherwise T) T {

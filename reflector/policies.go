@@ -173,7 +173,7 @@ func anyPolicy(*networkingv1.NetworkPolicy) bool { return true }
 // holdPolicy looks again at a policy, soon.
 func (h *Home) holdPolicy(policy *networkingv1.NetworkPolicy) {
 	h.eachPair(func(p *Pair) {
-		if h.policies.follows(p, policy.Namespace, policy.Name) {
+		if h.policies.follows(p, policy) {
 			h.queue.AddAfter(key{p.cfg.Node, kindNetworkPolicy, policy.Namespace, policy.Name}, holdPolicy)
 		}
 	})

@@ -16,6 +16,9 @@ type Rules interface {
 	Namespace(*corev1.Namespace) NamespaceRules
 	// Pod says whether a pod of the namespace may run on a virtual node, and what follows from its being there.
 	Pod(namespace *corev1.Namespace, pod *corev1.Pod, node string) PodRules
+	// StorageClass is the peer's class for claims of a namespace whose volumes are made at a virtual node; empty: as they say
+	// themselves.
+	StorageClass(namespace, node string) string
 }
 
 // NamespaceRules says what of a namespace may leave the cluster.
@@ -36,8 +39,6 @@ type PodRules struct {
 	NodeSelector     map[string]string
 	Tolerations      []corev1.Toleration
 	RuntimeClassName *string
-	// StorageClassName is the peer's class for the pod's claims; nil: its default.
-	StorageClassName *string
 	// RecreateAfter is how long the peer has to be silent before the pod is removed, so that its controller makes another
 	// elsewhere; zero: never.
 	RecreateAfter time.Duration

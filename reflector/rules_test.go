@@ -15,6 +15,7 @@ type testRules struct {
 	mu        sync.Mutex
 	all, none map[string]bool
 	pod       PodRules
+	class     string // never changed
 }
 
 func (r *testRules) Synced() bool { return true }
@@ -39,6 +40,8 @@ func (r *testRules) Pod(ns *corev1.Namespace, _ *corev1.Pod, _ string) PodRules 
 	}
 	return rules
 }
+
+func (r *testRules) StorageClass(string, string) string { return r.class }
 
 func (r *testRules) change(l *loop, do func(*testRules)) {
 	r.mu.Lock()

@@ -113,6 +113,11 @@ func (s *space) enqueueAll() {
 		}
 		s.enqueueFollowers(k)
 	}
+	for _, pv := range s.pair.home.volumes.of(s.pair.cfg.Peer) {
+		if claimOf(pv).Namespace == s.local {
+			queue.Add(key{kind: kindVolume, name: pv.Name})
+		}
+	}
 }
 
 // kindOfCopy tells Secrets with tokens, which have no counterpart at home, from the twins of Secrets.

@@ -55,22 +55,7 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 		return p.planWithoutSpace(ctx, local)
 	}
 	twin, _ := s.twins.Get(s.remote, k.name)
-	env := planEnv{Env: s.env(), now: time.Now(), peerLost: p.lost.Load()}
-	if local != nil && (twin == nil || env.peerLost) {
-		rules := p.podRules(local)
-		env.Patch, env.recreateIn = rules.patch(), p.recreateIn(local, rules, env.now)
-		env.refusal = p.refusal(local, rules)
-	}
-	if local != nil {
-		env.twinSeenGone = p.seenGone(local.UID)
-		if twin == nil {
-			env.waitFor = p.missingReference(s, local)
-			env.taken = p.takenReference(local)
-			if env.waitFor == "" && s.tokensMissing(local) {
-				env.waitFor = "its tokens"
-			}
-		}
-	}
+	env := p.podEnv(s, local, twin)
 	todo := plan(local, twin, env)
 	again := env.recreateIn
 	if todo.kind == stepPatch && p.sentLately(k, todo.patch, env.now) {
@@ -105,6 +90,32 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 		return holdStatus, nil // the status is not to wait for it
 	}
 	return 0, err
+}
+
+// podEnv is what the plan for a pod depends on. Of a pod that has a twin little needs to be known.
+func (p *Pair) podEnv(s *space, local, twin *corev1.Pod) planEnv {
+	env := planEnv{Env: s.env(), now: time.Now(), peerLost: p.lost.Load()}
+	if local == nil {
+		return env
+	}
+	env.twinSeenGone = p.seenGone(local.UID)
+	if twin == nil || env.peerLost {
+		rules := p.podRules(local)
+		env.Patch, env.recreateIn = rules.patch(), p.recreateIn(local, rules, env.now)
+		env.refusal = p.refusal(local, rules)
+	}
+	if twin != nil {
+		return env
+	}
+	env.waitFor, env.taken = p.missingReference(s, local), p.takenReference(local)
+	env.EphemeralClass = p.home.volumes.ephemeralClasses(local.Namespace)
+	if env.waitFor == "" {
+		env.waitFor = p.home.volumes.ephemeralMissing(local)
+	}
+	if env.waitFor == "" && s.tokensMissing(local) {
+		env.waitFor = "its tokens"
+	}
+	return env
 }
 
 // planWithoutSpace: the tenant namespace is not known yet, so nothing is decided but what needs no peer.
@@ -249,8 +260,10 @@ func (p *Pair) creationFailed(ctx context.Context, s *space, local, twin *corev1
 // refusalReason tells a refusal, which only a change by somebody can heal, from a passing fault.
 func refusalReason(err error) (reason string, refused bool) {
 	switch {
-	case errors.Is(err, errForeign):
+	case errors.Is(err, errForeign), errors.Is(err, errEarlierClaim):
 		return reasonNameTaken, true
+	case errors.Is(err, errVolumeElsewhere):
+		return reasonRefused, true
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err),
 		apierrors.IsRequestEntityTooLargeError(err):
 		return reasonRefused, true

@@ -177,11 +177,18 @@ func (u *unpeerRun) awaitNoPods(ctx context.Context, c *cluster, node string) (s
 }
 
 func (u *unpeerRun) awaitNoNode(ctx context.Context, c *cluster, node *corev1.Node) error {
+	if kept := keptVolumes(ctx, c, node); kept != "" {
+		u.steps.progress("node %s stays%s", node.Name, kept)
+	}
 	err := follow(ctx, nodesOf(c), named(node.Name), func(nodes map[string]*corev1.Node) bool {
 		now, there := nodes["/"+node.Name]
 		return !there || now.UID != node.UID
 	})
-	return u.late(ctx, c, err, fmt.Sprintf("node %s is still there", node.Name))
+	what := fmt.Sprintf("node %s is still there", node.Name)
+	if err != nil {
+		what += keptVolumes(context.WithoutCancel(ctx), c, node)
+	}
+	return u.late(ctx, c, err, what)
 }
 
 func (u *unpeerRun) awaitFinished(ctx context.Context, r removal) error {

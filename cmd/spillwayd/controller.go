@@ -209,8 +209,9 @@ func serve(ctx context.Context, webhook *admission.Server, cfg peering.Config) e
 	var controller *peering.Controller
 	nodes := provider.NewNodes(provider.Config{
 		Client: cfg.Client, ClusterID: cfg.ClusterID, Rules: rules{cfg.Policies}, Log: cfg.Log,
-		Changed: func(peer string) { controller.Wake(peer) },
-		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
+		VolumeNamespace: systemNamespace,
+		Changed:         func(peer string) { controller.Wake(peer) },
+		Events:          events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
 	})
 	cfg.Nodes = virtualNodes{nodes}
 	controller, err := peering.New(cfg)

@@ -69,6 +69,10 @@ func (r rules) Namespace(ns *corev1.Namespace) provider.NamespaceRules {
 	return provider.NamespaceRules(r.policies.Namespace(ns))
 }
 
+func (r rules) StorageClass(namespace, node string) string {
+	return r.policies.StorageClass(namespace, node)
+}
+
 func (r rules) Pod(ns *corev1.Namespace, pod *corev1.Pod, node string) provider.PodRules {
 	return provider.PodRules(r.policies.Pod(ns, pod, node))
 }

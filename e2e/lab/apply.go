@@ -117,6 +117,21 @@ func established(crd *unstructured.Unstructured) bool {
 	return false
 }
 
+// applyTemplate applies one of a chart's templates, if it has it.
+func (a *applier) applyTemplate(ctx context.Context, chart, name string) error {
+	text, err := renderTemplate(chart, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = a.apply(ctx, text)
+	}
+	if err != nil {
+		return fmt.Errorf("apply %s: %w", name, err)
+	}
+	return nil
+}
+
 // renderTemplate renders one of a chart's templates with its default values.
 // It knows .Values and .Release only, none of Helm's functions: enough for a
 // template that is to be readable.

@@ -161,6 +161,9 @@ func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig
 			return "", err
 		}
 	}
+	if err := a.applyTemplate(ctx, chart, "storageclass.yaml"); err != nil {
+		return "", err
+	}
 	as.name = c.Name()
 	path := c.layout.kubeconfig(Spillwayd)
 	return path, writeKubeconfig(path, as)

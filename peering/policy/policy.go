@@ -201,6 +201,18 @@ func (s Set) Judge(namespace *corev1.Namespace, podLabels map[string]string, at 
 	return v
 }
 
+// StorageClass is the class for claims of the namespace at a virtual node: of the first policy that says one; empty when none does. A
+// claim has its class before a pod has it, so the policies' podSelectors do not count.
+func (s Set) StorageClass(at Place) string {
+	for i := range s.rules {
+		c, _ := s.rules[i].choice(at)
+		if c != nil && c.Patch != nil && c.Patch.StorageClassName != nil {
+			return *c.Patch.StorageClassName
+		}
+	}
+	return ""
+}
+
 // choice returns the first entry of spec.peers that means the place; nil and true when every place will do.
 func (r *rule) choice(at Place) (*v1alpha1.PeerChoice, bool) {
 	if len(r.policy.Spec.Peers) == 0 {

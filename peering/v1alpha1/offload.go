@@ -130,7 +130,8 @@ type TwinPatch struct {
 	// +kubebuilder:validation:MaxLength=253
 	RuntimeClassName *string `json:"runtimeClassName,omitempty"`
 
-	// storageClassName is the provider's class for the claims of the pods.
+	// storageClassName is the provider's class for volumes that are made there for claims of the namespace, unless a claim
+	// names one itself (annotation spillway.dev/remote-class). The first policy that says one counts.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	StorageClassName *string `json:"storageClassName,omitempty"`

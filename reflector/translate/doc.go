@@ -51,6 +51,17 @@ const (
 	// them not ready, and will turn them back.
 	AnnotationEndpointsSaid = "spillway.dev/endpoints-said"
 
+	// VolumeProvisioner is the provisioner of StorageClasses whose volumes are made where the first pod lands.
+	VolumeProvisioner = "spillway.dev/volumes"
+
+	// KeyRemoteClass is a parameter of such a StorageClass and an annotation on a claim: the class of the volume at the
+	// peer. Default: that of the peer.
+	KeyRemoteClass = "spillway.dev/remote-class"
+
+	// KeyLocalClass is a parameter of such a StorageClass: the class of volumes whose first pod stays at home. Default: the
+	// default class of home.
+	KeyLocalClass = "spillway.dev/local-class"
+
 	// TaintVirtualNode is the taint of virtual nodes.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 
@@ -115,6 +126,11 @@ type Env struct {
 
 	// IngressClass is the class by which the peer serves Ingresses of home; empty: it serves none.
 	IngressClass string
+
+	// EphemeralClass gives the class (empty: the default one) that the peer has for the claim of an ephemeral volume, which
+	// home knows by this name in the pod's namespace. Known is false for classes that travel as they are. Nil: all do. It
+	// must be pure.
+	EphemeralClass func(claim string) (class string, known bool)
 
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool

@@ -100,14 +100,16 @@ func volumesAsSeenAtHome(volumes []corev1.Volume) {
 }
 
 // claimsAsSeenAtHome makes the claims of ephemeral volumes look for their data source in the twin's own namespace when home's
-// would look in the pod's. They are changed in place.
-func claimsAsSeenAtHome(volumes []corev1.Volume, namespace string) {
+// would look in the pod's, and have a class that the peer knows. They are changed in place.
+func claimsAsSeenAtHome(volumes []corev1.Volume, local *corev1.Pod, env Env) {
 	for i := range volumes {
 		source := volumes[i].Ephemeral
-		if source == nil || source.VolumeClaimTemplate == nil || source.VolumeClaimTemplate.Spec.DataSourceRef == nil {
+		if source == nil || source.VolumeClaimTemplate == nil {
 			continue
 		}
-		if ref := source.VolumeClaimTemplate.Spec.DataSourceRef; ref.Namespace != nil && *ref.Namespace == namespace {
+		template := source.VolumeClaimTemplate
+		classAsSeenByPeer(ephemeralClaim(&local.ObjectMeta, volumes[i].Name), template, env)
+		if ref := template.Spec.DataSourceRef; ref != nil && ref.Namespace != nil && *ref.Namespace == local.Namespace {
 			ref.Namespace = nil
 		}
 	}

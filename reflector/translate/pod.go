@@ -106,7 +106,7 @@ func twinSpec(local *corev1.Pod, env Env) *corev1.PodSpec {
 	dropIdentity(spec)
 	eachContainer(spec, func(c *corev1.Container) { asSeenAtHome(c.Env, local) })
 	volumesAsSeenAtHome(spec.Volumes)
-	claimsAsSeenAtHome(spec.Volumes, local.Namespace)
+	claimsAsSeenAtHome(spec.Volumes, local, env)
 	patchSpec(spec, env.Patch)
 	return spec
 }
