@@ -24,6 +24,9 @@ type providerCaches struct {
 	pods       *live.Cache[*corev1.Pod]
 	namespaces *live.Cache[*corev1.Namespace] // those of tenants
 	requests   *live.Cache[*corev1.ConfigMap] // what tenants ask for
+
+	mu   sync.Mutex
+	gone []*corev1.Namespace // guarded by mu; see takeGone
 }
 
 // newProviderCaches returns caches that are empty until run. requested is called when a tenant asks for something or
@@ -55,13 +58,33 @@ func newProviderCaches(client kubernetes.Interface, requested func(), nodeChange
 		Indexers: cache.Indexers{indexTenant: func(obj any) ([]string, error) {
 			return []string{obj.(*corev1.Namespace).Labels[v1alpha1.LabelTenant]}, nil
 		}},
-		Changed: func(_, _ *corev1.Namespace) { requested() },
+		Changed: func(before, now *corev1.Namespace) {
+			if now == nil {
+				c.noteGone(before)
+			}
+			requested()
+		},
 	})
 	c.requests = live.New(live.Options[*corev1.ConfigMap]{
 		Name: "tenant requests", ListWatch: live.ListWatch(client, core.ConfigMaps(metav1.NamespaceAll), ofTenants),
 		Changed: func(_, _ *corev1.ConfigMap) { requested() },
 	})
 	return c
+}
+
+func (c *providerCaches) noteGone(ns *corev1.Namespace) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = append(c.gone, ns)
+}
+
+// takeGone are the tenants' namespaces that were seen to go since it was asked last.
+func (c *providerCaches) takeGone() []*corev1.Namespace {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gone := c.gone
+	c.gone = nil
+	return gone
 }
 
 func (c *providerCaches) run(ctx context.Context) {

@@ -53,6 +53,7 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 		}
 		t.made[p.Name] = state
 	}
+	t.forgetGone()
 	if err := t.ensureIdentity(ctx, want, state); err != nil {
 		return false, err
 	}
@@ -75,6 +76,23 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 		Namespace: want.namespace(), RenewalSecretName: renewalSecret, IngressClassName: want.share.IngressClassName, Namespaces: open,
 	}
 	return len(open) < len(made), stuck
+}
+
+// forgetGone sees to it that a namespace that somebody has deleted is made again.
+func (t *tenants) forgetGone() {
+	for _, ns := range t.caches.takeGone() {
+		for _, state := range t.made {
+			if state.consumer != ns.Labels[v1alpha1.LabelTenant] {
+				continue
+			}
+			if local, isHome := ns.Annotations[annotationOriginNamespace]; isHome {
+				delete(state.namespaces, local)
+				delete(state.open, local)
+				delete(state.names, local)
+				delete(state.quotas, ns.Name)
+			}
+		}
+	}
 }
 
 func (t *tenants) ensureIdentity(ctx context.Context, want tenant, state *tenantState) error {
