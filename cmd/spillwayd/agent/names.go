@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/spillway-dev/spillway/peering/view"
+	"github.com/spillway-dev/spillway/tunnel/names"
+)
+
+// DNS says how the agent answers DNS for the pods of tenants.
+type DNS struct {
+	// Off: it does not.
+	Off bool
+	// Upstream is asked in place of Service kube-system/kube-dns.
+	Upstream []netip.AddrPort
+	// Domain is the cluster's, for example cluster.local.
+	Domain string
+}
+
+// forwarder answers DNS while the cluster shares. Its method set belongs to the goroutine of passes.
+type forwarder struct {
+	cfg    Config
+	server *names.Server
+	begin  chan []netip.Addr // has where to answer once it is to run
+	last   names.Table
+	parts  []tenantNames
+}
+
+// tenantNames is what a Table's Names were made of.
+type tenantNames struct {
+	namespaces map[string]string
+	twins      []netip.Addr
+}
+
+func newForwarder(cfg Config) *forwarder {
+	return &forwarder{
+		cfg: cfg, begin: make(chan []netip.Addr, 1),
+		server: names.New(names.Options{Log: cfg.Log.Named("dns"), Domain: cfg.DNS.Domain}),
+	}
+}
+
+// set hands over what is known, if it is new. The first time that the cluster shares the forwarder begins.
+func (f *forwarder) set(s view.Snapshot) {
+	at := f.cfg.answerAt(s)
+	if len(at) == 0 {
+		return
+	}
+	table, parts := namesTable(s, f.cfg.Node, f.cfg.DNS.Upstream)
+	if f.parts != nil && reflect.DeepEqual(f.parts, parts) &&
+		slices.Equal(f.last.Upstream, table.Upstream) && slices.Equal(f.last.Pods, table.Pods) {
+		return
+	}
+	f.last, f.parts = table, parts
+	f.server.Set(table)
+	if f.begin != nil {
+		f.begin <- at // it has room for the one
+		f.begin = nil
+	}
+}
+
+// answerNames runs the forwarder when it is to and until ctx ends.
+func (a *Agent) answerNames(ctx context.Context, begin <-chan []netip.Addr) {
+	select {
+	case <-ctx.Done():
+	case at := <-begin:
+		a.again(ctx, "dns", func(ctx context.Context) error { return a.names.server.Run(ctx, at) })
+	}
+}
+
+// answerAt are the addresses at which this node answers DNS: none while nobody's pods may run here.
+func (c Config) answerAt(s view.Snapshot) []netip.Addr {
+	shares := slices.ContainsFunc(s.Peers, func(p view.Peer) bool { return p.Shares })
+	if c.DNS.Off || !shares {
+		return nil
+	}
+	var out []netip.Addr
+	for _, a := range []netip.Addr{names.Address4(), names.Address6()} {
+		if slices.ContainsFunc(s.Pods, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// namesTable is what the forwarder is to know, and what its Names were made of. Pure.
+func namesTable(s view.Snapshot, self string, upstream []netip.AddrPort) (names.Table, []tenantNames) {
+	t := names.Table{Upstream: upstream, Askers: map[netip.Addr]*names.Names{}, Pods: s.Pods}
+	if len(upstream) == 0 {
+		t.Upstream = s.DNS
+	}
+	for _, n := range s.Nodes {
+		if n.Name == self && len(n.PodCIDRs) > 0 {
+			t.Pods = n.PodCIDRs
+		}
+	}
+	parts := []tenantNames{}
+	for _, p := range s.Peers {
+		if !p.Shares {
+			continue
+		}
+		parts = append(parts, tenantNames{p.Namespaces, p.Twins})
+		known := names.Of(p.Namespaces)
+		for _, a := range p.Twins {
+			t.Askers[a] = known
+		}
+	}
+	return t, parts
+}
