@@ -33,6 +33,8 @@ type Node struct {
 	Addresses                 *address.Table    // as what the peer's pods are seen here; nil: as they are
 	OwnAddresses              *address.Table    // as what the peer sees addresses of here; nil: as they are
 	HomeAPI                   netip.AddrPort    // where the peer's pods reach the API server of here; not valid when they do not
+	Nameservers               []netip.Addr      // of the peer: answer its pods under the names of here, best first; none: nobody does
+	ClusterDomain             string            // of the peer's Services
 	Lost                      bool
 	Reason, Message           string // when lost
 }
@@ -81,6 +83,7 @@ func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
 		for _, ns := range tenant.Namespaces {
 			n.Namespaces[ns.Name] = ns.RemoteName
 		}
+		n.Nameservers, n.ClusterDomain = announcedDNS(tenant.DNS)
 	}
 	if s.lost {
 		n.Reason, n.Message = "PeerUnreachable", lostMessage(l.server(), s.err)

@@ -72,6 +72,7 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 	}
 	status.Offer, status.NodeLabels = o.total.list(), o.labels
 	status.Tenant = &v1alpha1.Tenant{Namespace: want.namespace(), RenewalSecretName: renewalSecret, Namespaces: open}
+	status.Tenant.DNS = t.cfg.Network.DNS.tenantDNS(&p.Spec, status)
 	return len(open) < len(made), stuck
 }
 

@@ -53,6 +53,10 @@ type Peer struct {
 	OwnAddresses *address.Table
 	// HomeAPI is where the peer's pods reach this cluster's API server; not valid when they do not.
 	HomeAPI netip.AddrPort
+	// Nameservers of the peer answer its pods under the names of here, best first; none: nobody does. ClusterDomain is that of
+	// the peer's Services.
+	Nameservers   []netip.Addr
+	ClusterDomain string
 	// Lost: the peer has not answered for longer than the hysteresis; Reason and Message say more.
 	Lost            bool
 	Reason, Message string
@@ -127,6 +131,7 @@ func (n *Nodes) Ensure(peer Peer) {
 	v.pair.SetAddresses(peer.Addresses)
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetHomeAPI(peer.HomeAPI)
+	v.pair.SetDNS(peer.Nameservers, peer.ClusterDomain)
 	v.pair.SetNamespaces(peer.Namespaces)
 	v.pair.SetLost(peer.Lost)
 }
@@ -160,6 +165,7 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	v.pair.SetAddresses(peer.Addresses) // before the first status is written
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetHomeAPI(peer.HomeAPI)
+	v.pair.SetDNS(peer.Nameservers, peer.ClusterDomain)
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
 		n.wg.Add(1)

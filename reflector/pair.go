@@ -43,6 +43,7 @@ type Pair struct {
 	lost  atomic.Bool
 	seen  atomic.Pointer[address.Table] // how the peer's addresses are seen here; nil: as they are
 	own   atomic.Pointer[address.Table] // how addresses of here are seen by the peer; nil: as they are
+	dns   atomic.Pointer[translate.DNS] // what answers twins under the names of home; nil: nothing
 	api   atomic.Value                  // netip.AddrPort; where twins reach this cluster's API server
 
 	mu     sync.RWMutex
@@ -200,6 +201,13 @@ func (p *Pair) SetHomeAPI(at netip.AddrPort) {
 	for _, s := range p.readySpaces() {
 		p.enqueueNamespace(s.local)
 	}
+}
+
+// SetDNS says which nameservers of the peer answer under the names of home, and the domain of the peer's Services. Without
+// nameservers twins ask the peer's own DNS. Twins that are there already keep what they were made with: the API lets nobody
+// change it.
+func (p *Pair) SetDNS(nameservers []netip.Addr, domain string) {
+	p.dns.Store(&translate.DNS{Nameservers: nameservers, Domain: domain})
 }
 
 // Wanted lists, sorted, the local namespaces that need a tenant namespace at the peer: those that allow offloading, and

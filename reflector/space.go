@@ -47,6 +47,9 @@ func (s *space) ours(mark labels.Set) func(*metav1.ListOptions) {
 func (s *space) env() translate.Env {
 	env := translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
 	env.HomeAPI, _ = s.pair.api.Load().(netip.AddrPort)
+	if dns := s.pair.dns.Load(); dns != nil {
+		env.DNS = *dns
+	}
 	env.Virtual = func(node string) bool { return s.pair.home.pair(node) != nil }
 	if own := s.pair.own.Load(); own != nil {
 		env.MapOwn = func(here netip.Addr) netip.Addr {

@@ -87,6 +87,9 @@ type Env struct {
 	// HomeAPI is where twins reach home's API server; not valid when they do not. Pods then get no tokens.
 	HomeAPI netip.AddrPort
 
+	// DNS answers twins under the names of home where namespaces have others at the peer.
+	DNS DNS
+
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool
 }
