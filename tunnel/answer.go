@@ -1,6 +1,12 @@
 package tunnel
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+)
 
 // answerLink has the addresses at which this node answers its pods.
 const answerLink = "spillway-dns"
@@ -14,4 +20,23 @@ func (p *planner) answer() {
 	for _, a := range p.t.Answer {
 		p.c.Addresses = append(p.c.Addresses, Address{answerLink, netip.PrefixFrom(a, a.BitLen())})
 	}
+}
+
+// addDummy makes the link, of another kind that leads nowhere where the kernel has no such one: a bridge that nothing is
+// attached to answers at its addresses too, and nodes that run pods have bridges.
+func addDummy(l Link) error {
+	attrs := netlink.LinkAttrs{Name: l.Name, MTU: l.MTU}
+	err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs})
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})
+	}
+	return err
+}
+
+func leadsNowhere(l netlink.Link) bool {
+	switch l.(type) {
+	case *netlink.Dummy, *netlink.Bridge:
+		return true
+	}
+	return false
 }

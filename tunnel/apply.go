@@ -75,7 +75,7 @@ func applyLink(l Link, add bool) error {
 		old, err = netlink.LinkByName(l.Name)
 	}
 	if l.Dummy && err != nil {
-		if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: l.Name, MTU: l.MTU}}); err != nil {
+		if err := addDummy(l); err != nil {
 			return err
 		}
 		old, err = netlink.LinkByName(l.Name)
