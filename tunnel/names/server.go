@@ -201,15 +201,12 @@ func (s *Server) answer(ctx context.Context, from netip.Addr, question *dns.Msg,
 	if _, ok := dns.IsDomainName(r.sent); !ok { // too long here: there is none
 		return (&dns.Msg{}).SetRcode(question, dns.RcodeNameError)
 	}
-	sent := question.Copy()
-	sent.Id, sent.Question[0].Name = dns.Id(), r.sent
-	answer, err := ask(ctx, table.Upstream, sent, tcp)
+	answer, err := s.resolve(ctx, table.Upstream, r, question, tcp)
 	if err != nil {
 		s.failed.Add(1)
 		s.log.Debug("dns of the cluster does not answer", zap.String("question", r.sent), zap.Error(err))
 		return (&dns.Msg{}).SetRcode(question, dns.RcodeServerFailure)
 	}
-	r.answer(answer)
 	answer.Id, answer.Question = question.Id, slices.Clone(question.Question)
 	return answer
 }

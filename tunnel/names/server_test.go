@@ -148,7 +148,11 @@ func zone() map[string][]string {
 		"_http._tcp.svc.app-1.svc.cluster.local.": {
 			"_http._tcp.svc.app-1.svc.cluster.local. 5 IN SRV 0 50 80 svc.app-1.svc.cluster.local."},
 		"1.0.2.10.in-addr.arpa.": {"1.0.2.10.in-addr.arpa. 5 IN PTR svc.app-1.svc.cluster.local."},
-		"example.com.":           {"example.com. 5 IN A 192.0.2.1"},
+		"out.app-1.svc.cluster.local.": {"out.app-1.svc.cluster.local. 5 IN CNAME svc.app.svc.cluster.local.",
+			"svc.app.svc.cluster.local. 5 IN A 10.2.0.99"}, // upstream follows it to the provider's own
+		"ring.app-1.svc.cluster.local.": {"ring.app-1.svc.cluster.local. 5 IN CNAME ring.app.svc.cluster.local."},
+		"web.app-1.svc.cluster.local.":  {"web.app-1.svc.cluster.local. 5 IN CNAME example.com.", "example.com. 5 IN A 192.0.2.1"},
+		"example.com.":                  {"example.com. 5 IN A 192.0.2.1"},
 	}
 }
 
@@ -162,15 +166,21 @@ func TestServer_Renames(t *testing.T) {
 		want []string
 		code int
 	}{
-		"A":         {"svc.app.svc.cluster.local.", dns.TypeA, []string{"svc.app.svc.cluster.local.\t5\tIN\tA\t10.2.0.1"}, dns.RcodeSuccess},
-		"AAAA":      {"SVC.app.svc.cluster.local.", dns.TypeAAAA, []string{"SVC.app.svc.cluster.local.\t5\tIN\tAAAA\tfd00::1"}, dns.RcodeSuccess},
-		"SRV":       {"_http._tcp.svc.app.svc.cluster.local.", dns.TypeSRV, []string{"_http._tcp.svc.app.svc.cluster.local.\t5\tIN\tSRV\t0 50 80 svc.app.svc.cluster.local."}, dns.RcodeSuccess},
-		"PTR":       {"1.0.2.10.in-addr.arpa.", dns.TypePTR, []string{"1.0.2.10.in-addr.arpa.\t5\tIN\tPTR\tsvc.app.svc.cluster.local."}, dns.RcodeSuccess},
-		"NXDOMAIN":  {"none.app.svc.cluster.local.", dns.TypeA, nil, dns.RcodeNameError},
-		"no data":   {"svc.app.svc.cluster.local.", dns.TypeMX, nil, dns.RcodeSuccess},
-		"outside":   {"example.com.", dns.TypeA, []string{"example.com.\t5\tIN\tA\t192.0.2.1"}, dns.RcodeSuccess},
-		"too long":  {strings.Repeat("a23456789.", 23) + "app.svc.cluster.local.", dns.TypeA, nil, dns.RcodeNameError},
-		"transfers": {"cluster.local.", dns.TypeAXFR, nil, dns.RcodeRefused},
+		"A":        {"svc.app.svc.cluster.local.", dns.TypeA, []string{"svc.app.svc.cluster.local.\t5\tIN\tA\t10.2.0.1"}, dns.RcodeSuccess},
+		"AAAA":     {"SVC.app.svc.cluster.local.", dns.TypeAAAA, []string{"SVC.app.svc.cluster.local.\t5\tIN\tAAAA\tfd00::1"}, dns.RcodeSuccess},
+		"SRV":      {"_http._tcp.svc.app.svc.cluster.local.", dns.TypeSRV, []string{"_http._tcp.svc.app.svc.cluster.local.\t5\tIN\tSRV\t0 50 80 svc.app.svc.cluster.local."}, dns.RcodeSuccess},
+		"PTR":      {"1.0.2.10.in-addr.arpa.", dns.TypePTR, []string{"1.0.2.10.in-addr.arpa.\t5\tIN\tPTR\tsvc.app.svc.cluster.local."}, dns.RcodeSuccess},
+		"NXDOMAIN": {"none.app.svc.cluster.local.", dns.TypeA, nil, dns.RcodeNameError},
+		"no data":  {"svc.app.svc.cluster.local.", dns.TypeMX, nil, dns.RcodeSuccess},
+		"outside":  {"example.com.", dns.TypeA, []string{"example.com.\t5\tIN\tA\t192.0.2.1"}, dns.RcodeSuccess},
+		"an alias of home": {"out.app.svc.cluster.local.", dns.TypeA, []string{
+			"out.app.svc.cluster.local.\t5\tIN\tCNAME\tsvc.app.svc.cluster.local.", "svc.app.svc.cluster.local.\t5\tIN\tA\t10.2.0.1"}, dns.RcodeSuccess},
+		"an alias of the outside": {"web.app.svc.cluster.local.", dns.TypeA, []string{
+			"web.app.svc.cluster.local.\t5\tIN\tCNAME\texample.com.", "example.com.\t5\tIN\tA\t192.0.2.1"}, dns.RcodeSuccess},
+		"an alias itself":    {"out.app.svc.cluster.local.", dns.TypeCNAME, []string{"out.app.svc.cluster.local.\t5\tIN\tCNAME\tsvc.app.svc.cluster.local.", "svc.app.svc.cluster.local.\t5\tIN\tA\t10.2.0.99"}, dns.RcodeSuccess},
+		"an alias of itself": {"ring.app.svc.cluster.local.", dns.TypeA, nil, dns.RcodeServerFailure},
+		"too long":           {strings.Repeat("a23456789.", 23) + "app.svc.cluster.local.", dns.TypeA, nil, dns.RcodeNameError},
+		"transfers":          {"cluster.local.", dns.TypeAXFR, nil, dns.RcodeRefused},
 	} {
 		for _, protocol := range []string{"udp", "tcp"} {
 			t.Run(name+" over "+protocol, func(t *testing.T) {
@@ -185,7 +195,7 @@ func TestServer_Renames(t *testing.T) {
 			})
 		}
 	}
-	if stats := s.Stats(); stats.Renamed == 0 || stats.Failed != 0 || stats.Refused != 0 {
+	if stats := s.Stats(); stats.Renamed == 0 || stats.Failed != 2 || stats.Refused != 0 {
 		t.Errorf("stats %+v", stats)
 	}
 }
@@ -393,5 +403,21 @@ func BenchmarkLatency(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestServer_EachAskerItsOwn: pods of two tenants ask for the same name and find each its own.
+func TestServer_EachAskerItsOwn(t *testing.T) {
+	u := newUpstream(t, zone())
+	s, at := start(t)
+	table := tenantOf(u, "app-1")
+	table.Askers[netip.MustParseAddr("127.0.0.2")] = Of(map[string]string{"app": "app-2"})
+	s.Set(table)
+	for from, want := range map[string]string{"127.0.0.1": "10.2.0.1", "127.0.0.2": "10.2.0.2"} {
+		client := dns.Client{Timeout: 10 * time.Second, Dialer: &net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}}
+		got, _, err := client.Exchange(question("svc.app.svc.cluster.local.", dns.TypeA), at.String())
+		if err != nil || len(got.Answer) != 1 || got.Answer[0].(*dns.A).A.String() != want {
+			t.Errorf("%s is answered %v, %v, want %s", from, got, err, want)
+		}
 	}
 }
