@@ -211,7 +211,7 @@ func (a *Agent) pass(ctx context.Context) {
 	a.prober.Set(targets(s, f, a.maxMTU))
 	a.prober.Answer(sources(s))
 	a.engine.Set(topology(s, f))
-	a.names.set(s)
+	a.note("names of tenants", a.names.set(s, time.Now()))
 	a.note("relay", a.relays.set(ctx, f.held()))
 	a.follow(mine)
 	a.judge(mine)

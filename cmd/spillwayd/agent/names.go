@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/spillway-dev/spillway/peering/view"
 	"github.com/spillway-dev/spillway/tunnel/names"
@@ -27,7 +29,14 @@ type forwarder struct {
 	begin  chan []netip.Addr // has where to answer once it is to run
 	last   names.Table
 	parts  []tenantNames
+	bare   time.Time // since when no upstream is known; zero: one is
 }
+
+// errNoUpstream: nobody can be answered.
+var errNoUpstream = errors.New("the DNS of this cluster is not known: there is no Service kube-system/kube-dns that this agent may read; give --dns-upstream")
+
+// upstreamWithin is how long after its start an agent may not have read where the cluster's DNS is.
+const upstreamWithin = 10 * time.Second
 
 // tenantNames is what a Table's Names were made of.
 type tenantNames struct {
@@ -42,13 +51,26 @@ func newForwarder(cfg Config) *forwarder {
 	}
 }
 
-// set hands over what is known, if it is new. The first time that the cluster shares the forwarder begins.
-func (f *forwarder) set(s view.Snapshot) {
+// set hands over what is known at a time, if it is new. The first time that the cluster shares the forwarder begins.
+func (f *forwarder) set(s view.Snapshot, now time.Time) error {
 	at := f.cfg.answerAt(s)
 	if len(at) == 0 {
-		return
+		return nil
 	}
 	table, parts := namesTable(s, f.cfg.Node, f.cfg.DNS.Upstream)
+	f.take(table, parts, at)
+	switch {
+	case len(table.Upstream) > 0:
+		f.bare = time.Time{}
+	case f.bare.IsZero():
+		f.bare = now
+	case now.Sub(f.bare) > upstreamWithin:
+		return errNoUpstream
+	}
+	return nil
+}
+
+func (f *forwarder) take(table names.Table, parts []tenantNames, at []netip.Addr) {
 	if f.parts != nil && reflect.DeepEqual(f.parts, parts) &&
 		slices.Equal(f.last.Upstream, table.Upstream) && slices.Equal(f.last.Pods, table.Pods) {
 		return

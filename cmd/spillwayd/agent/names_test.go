@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -66,16 +67,39 @@ func TestAnswerAt(t *testing.T) {
 func TestForwarder_BeginsOnce(t *testing.T) {
 	f := newForwarder(Config{Node: "n1", DNS: DNS{Domain: "cluster.local"}, Log: zap.NewNop()})
 	begin := f.begin
-	f.set(view.Snapshot{})
+	now := time.Unix(1000, 0)
+	set := func(s view.Snapshot) {
+		t.Helper()
+		if err := f.set(s, now); err != nil {
+			t.Error(err)
+		}
+	}
+	set(view.Snapshot{})
 	if len(begin) != 0 {
 		t.Error("it begins although nobody's pods may run here")
 	}
-	f.set(lending())
-	f.set(lending())
+	set(lending())
+	set(lending())
 	later := lending()
 	later.Peers[0].Twins = nil
-	f.set(later)
+	set(later)
 	if len(begin) != 1 || len(f.last.Askers) != 1 {
 		t.Errorf("begun %d times, %d askers", len(begin), len(f.last.Askers))
+	}
+}
+
+// TestForwarder_SaysThatUpstreamIsMissing, but not while it may only not have been read yet.
+func TestForwarder_SaysThatUpstreamIsMissing(t *testing.T) {
+	f := newForwarder(Config{Node: "n1", DNS: DNS{Domain: "cluster.local"}, Log: zap.NewNop()})
+	bare, began := lending(), time.Unix(1000, 0)
+	bare.DNS = nil
+	for _, row := range []struct {
+		s     view.Snapshot
+		after time.Duration
+		want  error
+	}{{bare, 0, nil}, {bare, 9 * time.Second, nil}, {bare, 11 * time.Second, errNoUpstream}, {lending(), 12 * time.Second, nil}, {bare, 30 * time.Second, nil}} {
+		if err := f.set(row.s, began.Add(row.after)); err != row.want {
+			t.Errorf("after %s: %v, want %v", row.after, err, row.want)
+		}
 	}
 }
