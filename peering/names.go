@@ -23,17 +23,20 @@ func (c DNSConfig) tenantDNS(spec *v1alpha1.PeeringSpec, status *v1alpha1.Peerin
 	if !joined(spec) || status.Tunnel == nil || status.Tunnel.Local == nil {
 		return nil
 	}
-	for _, r := range status.Tunnel.Local.Ranges {
-		pods, err := netip.ParsePrefix(r.CIDR)
-		if r.Kind != v1alpha1.RangePods || err != nil {
-			continue
-		}
-		i := slices.IndexFunc(c.Nameservers, func(a netip.Addr) bool { return a.Is4() == pods.Addr().Is4() })
-		if i >= 0 {
-			return &v1alpha1.TenantDNS{Nameservers: []string{c.Nameservers[i].String()}, ClusterDomain: c.Domain}
+	ranges := status.Tunnel.Local.Ranges
+	for _, kind := range []v1alpha1.RangeKind{v1alpha1.RangePods, v1alpha1.RangeNodes} { // pods may be among the nodes
+		for _, a := range c.Nameservers {
+			if slices.ContainsFunc(ranges, func(r v1alpha1.NetworkRange) bool { return r.Kind == kind && is4(r.CIDR) == a.Is4() }) {
+				return &v1alpha1.TenantDNS{Nameservers: []string{a.String()}, ClusterDomain: c.Domain}
+			}
 		}
 	}
 	return nil
+}
+
+func is4(cidr string) bool {
+	p, err := netip.ParsePrefix(cidr)
+	return err == nil && p.Addr().Is4()
 }
 
 // announcedDNS reads what a provider says of its DNS. What no pod could have is nothing.

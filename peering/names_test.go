@@ -25,7 +25,8 @@ func TestDNSConfig_TenantDNS(t *testing.T) {
 		"dual stack":                     {on, v1alpha1.TunnelModeTunnel, []v1alpha1.NetworkRange{v4, v6}, "169.254.83.53"},
 		"nodes that do not answer":       {DNSConfig{}, v1alpha1.TunnelModeTunnel, []v1alpha1.NetworkRange{v4}, ""},
 		"no agents":                      {on, v1alpha1.TunnelModeExternal, []v1alpha1.NetworkRange{v4}, ""},
-		"it is not known what pods have": {on, v1alpha1.TunnelModeTunnel, []v1alpha1.NetworkRange{nodes}, ""},
+		"it is not known what pods have": {on, v1alpha1.TunnelModeTunnel, nil, ""},
+		"pods among nodes":               {on, v1alpha1.TunnelModeTunnel, []v1alpha1.NetworkRange{nodes}, "169.254.83.53"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status := &v1alpha1.PeeringStatus{Tunnel: &v1alpha1.TunnelStatus{Local: &v1alpha1.ClusterNetwork{Ranges: row.ranges}}}

@@ -29,7 +29,7 @@ type Table struct {
 	Upstream []netip.AddrPort
 	// Askers are the pods on this node with names of their own, by address. Others are answered as upstream does.
 	Askers map[netip.Addr]*Names
-	// Pods are the ranges of this node's pods. A pod that has just begun to run may ask before its address is known: an
+	// Pods are the ranges of the cluster's pods. A pod that has just begun to run may ask before its address is known: an
 	// asker of these ranges that is not in Askers is waited for.
 	Pods []netip.Prefix
 }

@@ -23,7 +23,7 @@ const (
 	giveUp = 4500 * time.Millisecond
 	// attempt is how long one upstream may take before the question goes out again.
 	attempt = 2 * time.Second
-	// patience is how long an unknown asker of this node's pods is waited for: a kubelet tells the address of a new pod
+	// patience is how long an unknown asker of the pods' ranges is waited for: a kubelet tells the address of a new pod
 	// within a second or two of its start.
 	patience = 3 * time.Second
 	// strangerFor is how long an asker that was waited for in vain is not waited for again.

@@ -57,7 +57,7 @@ func (f *forwarder) set(s view.Snapshot, now time.Time) error {
 	if len(at) == 0 {
 		return nil
 	}
-	table, parts := namesTable(s, f.cfg.Node, f.cfg.DNS.Upstream)
+	table, parts := namesTable(s, f.cfg.DNS.Upstream)
 	f.take(table, parts, at)
 	switch {
 	case len(table.Upstream) > 0:
@@ -100,23 +100,26 @@ func (c Config) answerAt(s view.Snapshot) []netip.Addr {
 	}
 	var out []netip.Addr
 	for _, a := range []netip.Addr{names.Address4(), names.Address6()} {
-		if slices.ContainsFunc(s.Pods, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() }) {
+		if slices.ContainsFunc(podRanges(s), func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() }) {
 			out = append(out, a)
 		}
 	}
 	return out
 }
 
+// podRanges are where this cluster's pods have their addresses: among the nodes, if none is known for pods alone.
+func podRanges(s view.Snapshot) []netip.Prefix {
+	if len(s.Pods) > 0 {
+		return s.Pods
+	}
+	return s.NodeRanges
+}
+
 // namesTable is what the forwarder is to know, and what its Names were made of. Pure.
-func namesTable(s view.Snapshot, self string, upstream []netip.AddrPort) (names.Table, []tenantNames) {
-	t := names.Table{Upstream: upstream, Askers: map[netip.Addr]*names.Names{}, Pods: s.Pods}
+func namesTable(s view.Snapshot, upstream []netip.AddrPort) (names.Table, []tenantNames) {
+	t := names.Table{Upstream: upstream, Askers: map[netip.Addr]*names.Names{}, Pods: podRanges(s)}
 	if len(upstream) == 0 {
 		t.Upstream = s.DNS
-	}
-	for _, n := range s.Nodes {
-		if n.Name == self && len(n.PodCIDRs) > 0 {
-			t.Pods = n.PodCIDRs
-		}
 	}
 	parts := []tenantNames{}
 	for _, p := range s.Peers {

@@ -26,8 +26,8 @@ func lending() view.Snapshot {
 }
 
 func TestNamesTable(t *testing.T) {
-	table, parts := namesTable(lending(), "n1", nil)
-	if len(parts) != 2 || !slices.Equal(table.Upstream, lending().DNS) || !slices.Equal(table.Pods, lending().Nodes[0].PodCIDRs) {
+	table, parts := namesTable(lending(), nil)
+	if len(parts) != 2 || !slices.Equal(table.Upstream, lending().DNS) || !slices.Equal(table.Pods, lending().Pods) {
 		t.Errorf("table %+v of %d tenants", table, len(parts))
 	}
 	east, far := table.Askers[netip.MustParseAddr("10.1.1.5")], table.Askers[netip.MustParseAddr("10.1.1.6")]
@@ -35,8 +35,10 @@ func TestNamesTable(t *testing.T) {
 		t.Errorf("askers %v", table.Askers)
 	}
 	chosen := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:5353")}
-	if table, _ := namesTable(lending(), "n2", chosen); !slices.Equal(table.Upstream, chosen) || !slices.Equal(table.Pods, lending().Pods) {
-		t.Errorf("on a node without a part of the ranges: %+v", table)
+	flat := lending()
+	flat.Pods, flat.NodeRanges = nil, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	if table, _ := namesTable(flat, chosen); !slices.Equal(table.Upstream, chosen) || !slices.Equal(table.Pods, flat.NodeRanges) {
+		t.Errorf("where pods are among the nodes: %+v", table)
 	}
 }
 
@@ -50,10 +52,11 @@ func TestAnswerAt(t *testing.T) {
 		off  bool
 		want []netip.Addr
 	}{
-		"shares":       {lending(), false, []netip.Addr{names.Address4()}},
-		"dual stack":   {dual, false, []netip.Addr{names.Address4(), names.Address6()}},
-		"only borrows": {borrowing, false, nil},
-		"turned off":   {lending(), true, nil},
+		"pods among nodes": {view.Snapshot{Peers: lending().Peers, NodeRanges: dual.Pods[1:]}, false, []netip.Addr{names.Address6()}},
+		"shares":           {lending(), false, []netip.Addr{names.Address4()}},
+		"dual stack":       {dual, false, []netip.Addr{names.Address4(), names.Address6()}},
+		"only borrows":     {borrowing, false, nil},
+		"turned off":       {lending(), true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := (Config{DNS: DNS{Off: row.off}}).answerAt(row.s); !slices.Equal(got, row.want) {
