@@ -21,8 +21,8 @@ import (
 const (
 	// giveUp is when an asker hears that there is no answer: before the 5 s after which resolvers ask again.
 	giveUp = 4500 * time.Millisecond
-	// attempt is how long one upstream may take before the question goes out again.
-	attempt = 2 * time.Second
+	// attempt is how long upstream may take before a question over UDP goes out again, half as long again each time.
+	attempt = time.Second
 	// patience is how long an unknown asker of the pods' ranges is waited for: a kubelet tells the address of a new pod
 	// within a second or two of its start.
 	patience = 3 * time.Second

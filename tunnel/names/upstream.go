@@ -17,18 +17,22 @@ var errNoUpstream = errors.New("the cluster's DNS is not known")
 // answerSize is the largest answer over UDP that is taken from upstream where the asker named no size, bytes.
 const answerSize = 4096
 
-// ask puts a question to upstream, over UDP twice, to the next one if there is one. The answer belongs to the caller.
+// udpTries is how often a question over UDP is put.
+const udpTries = 3
+
+// ask puts a question to upstream until it is answered or ctx ends, over UDP again and again, to one after the other. The answer
+// belongs to the caller.
 func ask(ctx context.Context, upstream []netip.AddrPort, question *dns.Msg, tcp bool) (*dns.Msg, error) {
 	if len(upstream) == 0 {
 		return nil, errNoUpstream
 	}
-	client, tries := dns.Client{Net: "udp", UDPSize: answerSize}, max(2, len(upstream))
+	client, tries, within := dns.Client{Net: "udp", UDPSize: answerSize, Timeout: giveUp}, max(udpTries, len(upstream)), attempt
 	if tcp {
-		client.Net, tries = "tcp", len(upstream)
+		client.Net, tries, within = "tcp", len(upstream), giveUp/2
 	}
 	var failed error
 	for i := range tries {
-		answer, err := askOne(ctx, &client, upstream[i%len(upstream)], question)
+		answer, err := askOne(ctx, &client, upstream[i%len(upstream)], question, within)
 		if err == nil {
 			return answer, nil
 		}
@@ -36,12 +40,13 @@ func ask(ctx context.Context, upstream []netip.AddrPort, question *dns.Msg, tcp 
 		if ctx.Err() != nil {
 			break
 		}
+		within += within / 2
 	}
 	return nil, failed
 }
 
-func askOne(ctx context.Context, client *dns.Client, at netip.AddrPort, question *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
+func askOne(ctx context.Context, client *dns.Client, at netip.AddrPort, question *dns.Msg, within time.Duration) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	conn, err := client.DialContext(ctx, at.String())
 	if err != nil {

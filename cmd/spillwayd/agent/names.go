@@ -58,6 +58,9 @@ func (f *forwarder) set(s view.Snapshot, now time.Time) error {
 		return nil
 	}
 	table, parts := namesTable(s, f.cfg.DNS.Upstream)
+	if len(table.Upstream) == 0 { // not read yet in this life; the one that was kept is better than none
+		table.Upstream = f.last.Upstream
+	}
 	f.take(table, parts, at)
 	switch {
 	case len(table.Upstream) > 0:

@@ -100,7 +100,7 @@ func TestForwarder_SaysThatUpstreamIsMissing(t *testing.T) {
 		s     view.Snapshot
 		after time.Duration
 		want  error
-	}{{bare, 0, nil}, {bare, 9 * time.Second, nil}, {bare, 11 * time.Second, errNoUpstream}, {lending(), 12 * time.Second, nil}, {bare, 30 * time.Second, nil}} {
+	}{{bare, 0, nil}, {bare, 9 * time.Second, nil}, {bare, 11 * time.Second, errNoUpstream}, {lending(), 12 * time.Second, nil}, {bare, 13 * time.Second, nil}, {bare, 30 * time.Second, nil}} {
 		if err := f.set(row.s, began.Add(row.after)); err != row.want {
 			t.Errorf("after %s: %v, want %v", row.after, err, row.want)
 		}
