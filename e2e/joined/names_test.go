@@ -71,6 +71,7 @@ func TestNamesOfHomeRenamed(t *testing.T) {
 	if err := w.agents[node].start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// Who asks while nobody listens is told so at first, and then, as the kernel tells no more than a few, has to wait in vain.
 	took := w.finds(t, away, dns.TypeA, "front", full+" A "+front)
 	t.Logf("the agent of %s died and began again: answers after %s", node, round(took))
 }
