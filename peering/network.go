@@ -39,6 +39,8 @@ type NetworkConfig struct {
 	PodRanges, ServiceRanges []netip.Prefix
 	// AliasPools for IPv4 instead of address.Pools().
 	AliasPools []netip.Prefix
+	// DNS for pods of tenants.
+	DNS DNSConfig
 }
 
 // network watches what the tunnel needs to know of this cluster. It runs once a Peering has mode Tunnel.

@@ -38,6 +38,8 @@ type Node struct {
 	OwnAddresses              *address.Table    // as what the peer sees addresses of here; nil: as they are
 	OwnPods                   []netip.Prefix    // in which nobody but pods of here has addresses, sorted; empty while not known
 	HomeAPI                   netip.AddrPort    // where the peer's pods reach the API server of here; not valid when they do not
+	Nameservers               []netip.Addr      // of the peer: answer its pods under the names of here, best first; none: nobody does
+	ClusterDomain             string            // of the peer's Services
 	IngressClass              string            // by which the peer serves Ingresses of here; empty: it serves none
 	Lost                      bool
 	Since                     time.Time // when lost: when the peer answered last
@@ -90,6 +92,7 @@ func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
 		for _, ns := range tenant.Namespaces {
 			n.Namespaces[ns.Name] = ns.RemoteName
 		}
+		n.Nameservers, n.ClusterDomain = announcedDNS(tenant.DNS)
 	}
 	if s.lost {
 		n.Reason, n.Message = "PeerUnreachable", lostMessage(l.server(), s.err)

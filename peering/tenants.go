@@ -75,6 +75,7 @@ func (t *tenants) ensure(ctx context.Context, p *v1alpha1.Peering, status *v1alp
 	status.Tenant = &v1alpha1.Tenant{
 		Namespace: want.namespace(), RenewalSecretName: renewalSecret, IngressClassName: want.share.IngressClassName, Namespaces: open,
 	}
+	status.Tenant.DNS = t.cfg.Network.DNS.tenantDNS(&p.Spec, status)
 	return len(open) < len(made), stuck
 }
 

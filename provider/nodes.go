@@ -58,6 +58,10 @@ type Peer struct {
 	OwnPods []netip.Prefix
 	// HomeAPI is where the peer's pods reach this cluster's API server; not valid when they do not.
 	HomeAPI netip.AddrPort
+	// Nameservers of the peer answer its pods under the names of here, best first; none: nobody does. ClusterDomain is that of
+	// the peer's Services.
+	Nameservers   []netip.Addr
+	ClusterDomain string
 	// IngressClass is the class by which the peer serves Ingresses of this cluster; empty: it serves none.
 	IngressClass string
 	// Lost: the peer has not answered for longer than the hysteresis, and last at Since; Reason and Message say more.
@@ -163,6 +167,7 @@ func (n *Nodes) Ensure(peer Peer) {
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetOwnPods(peer.OwnPods)
 	v.pair.SetHomeAPI(peer.HomeAPI)
+	v.pair.SetDNS(peer.Nameservers, peer.ClusterDomain)
 	v.pair.SetNamespaces(peer.Namespaces)
 	v.pair.SetIngressClass(peer.IngressClass) // after namespaces: with none, nothing is deleted for want of a class
 	v.pair.SetLost(peer.Lost, peer.Since)
@@ -201,6 +206,7 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	v.pair.SetOwnPods(peer.OwnPods)
 	v.pair.SetHomeAPI(peer.HomeAPI)
 	v.pair.SetIngressClass(peer.IngressClass)
+	v.pair.SetDNS(peer.Nameservers, peer.ClusterDomain)
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
 		n.wg.Add(1)

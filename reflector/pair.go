@@ -47,6 +47,7 @@ type Pair struct {
 	since atomic.Pointer[time.Time]      // while lost: when the peer answered last
 	seen  atomic.Pointer[address.Table]  // how the peer's addresses are seen here; nil: as they are
 	own   atomic.Pointer[address.Table]  // how addresses of here are seen by the peer; nil: as they are
+	dns   atomic.Pointer[translate.DNS]  // what answers twins under the names of home; nil: nothing
 	api   atomic.Value                   // netip.AddrPort; where twins reach this cluster's API server
 	pods  atomic.Pointer[[]netip.Prefix] // in which nobody but pods of here has addresses
 
@@ -200,20 +201,6 @@ func (p *Pair) SetLost(lost bool, since time.Time) {
 	}
 }
 
-// recreateIn is how long the peer may stay silent before the pod is removed, so that its controller makes another: below zero when
-// it has been, zero when the peer answers, or nobody would make another.
-func (p *Pair) recreateIn(local *corev1.Pod, rules PodRules, now time.Time) time.Duration {
-	since := p.since.Load()
-	if !p.lost.Load() || since == nil || rules.RecreateAfter == 0 || metav1.GetControllerOf(local) == nil {
-		return 0
-	}
-	left := since.Add(rules.RecreateAfter).Sub(now)
-	if left == 0 {
-		left = -1
-	}
-	return left
-}
-
 // SetAddresses says as what the peer's addresses are seen here; what the table does not map is not shown. Nil: as they
 // are. Statuses and NetworkPolicies that show another address are written again.
 func (p *Pair) SetAddresses(seen *address.Table) {
@@ -248,6 +235,19 @@ func (p *Pair) SetHomeAPI(at netip.AddrPort) {
 	}
 	for _, s := range p.readySpaces() {
 		p.enqueueNamespace(s.local)
+	}
+}
+
+// SetDNS says which nameservers of the peer answer under the names of home, and the domain of the peer's Services. Without
+// nameservers twins ask the peer's own DNS. Twins that are there already keep what they were made with: the API lets nobody
+// change it.
+func (p *Pair) SetDNS(nameservers []netip.Addr, domain string) {
+	before := p.dns.Swap(&translate.DNS{Nameservers: nameservers, Domain: domain})
+	if before != nil && slices.Equal(before.Nameservers, nameservers) {
+		return
+	}
+	for _, s := range p.readySpaces() {
+		s.enqueueFollowers(kindNetworkPolicy) // who may ask for names may ask them
 	}
 }
 

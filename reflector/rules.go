@@ -4,6 +4,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spillway-dev/spillway/reflector/translate"
 )
@@ -76,4 +77,18 @@ func (h *Home) reach(k kind, namespace string) (all, none bool) {
 	}
 	rules := h.cfg.Rules.Namespace(ns)
 	return rules.All[string(k)] && rules.Refusal == "", rules.None[string(k)]
+}
+
+// recreateIn is how long the peer may stay silent before the pod is removed, so that its controller makes another: below zero when
+// it has been, zero when the peer answers, or nobody would make another.
+func (p *Pair) recreateIn(local *corev1.Pod, rules PodRules, now time.Time) time.Duration {
+	since := p.since.Load()
+	if !p.lost.Load() || since == nil || rules.RecreateAfter == 0 || metav1.GetControllerOf(local) == nil {
+		return 0
+	}
+	left := since.Add(rules.RecreateAfter).Sub(now)
+	if left == 0 {
+		left = -1
+	}
+	return left
 }

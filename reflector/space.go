@@ -48,6 +48,9 @@ func (s *space) env() translate.Env {
 	env := translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
 	env.HomeAPI, _ = s.pair.api.Load().(netip.AddrPort)
 	env.IngressClass = s.pair.ingressClass()
+	if dns := s.pair.dns.Load(); dns != nil {
+		env.DNS = *dns
+	}
 	env.Virtual = func(node string) bool { return s.pair.home.pair(node) != nil }
 	if own := s.pair.own.Load(); own != nil {
 		env.MapOwn = func(here netip.Addr) netip.Addr {

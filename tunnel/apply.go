@@ -43,7 +43,7 @@ func gone(err error) bool {
 		errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
-// applyLink makes the VXLAN link, or sets up a link that is there. WireGuard links are made by package device.
+// applyLink makes the VXLAN or dummy link, or sets up a link that is there. WireGuard links are made by package device.
 func applyLink(l Link, add bool) error {
 	old, err := netlink.LinkByName(l.Name)
 	if !add {
@@ -70,6 +70,12 @@ func applyLink(l Link, add bool) error {
 			return err
 		}
 		if err := noOwnAddress(l.Name); err != nil {
+			return err
+		}
+		old, err = netlink.LinkByName(l.Name)
+	}
+	if l.Dummy && err != nil {
+		if err := addDummy(l); err != nil {
 			return err
 		}
 		old, err = netlink.LinkByName(l.Name)

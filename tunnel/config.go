@@ -23,6 +23,8 @@ type Link struct {
 	Name string
 	// VXLAN says that it leads to the other nodes; else it is a WireGuard device.
 	VXLAN bool
+	// Dummy says that it leads nowhere and has addresses at which this node answers its own pods.
+	Dummy bool
 	MTU   int
 	// Local is the outer source of a VXLAN link.
 	Local netip.Addr
@@ -118,6 +120,9 @@ type PacketPeer struct {
 func (l Link) String() string {
 	if l.VXLAN {
 		return fmt.Sprintf("ip link add %s type vxlan id %d dstport %d local %s nolearning mtu %d", l.Name, vxlanID, vxlanPort, l.Local, l.MTU)
+	}
+	if l.Dummy {
+		return fmt.Sprintf("ip link add %s type dummy mtu %d", l.Name, l.MTU)
 	}
 	return fmt.Sprintf("ip link add %s type wireguard mtu %d", l.Name, l.MTU)
 }

@@ -32,7 +32,7 @@ func (c Change) String() string {
 // Diff lists the steps from have to want: everything new before anything goes, links first and last. Pure. Devices and
 // Packets are not compared here: WireGuard and nftables have their own ways.
 func Diff(have, want Config) []Change {
-	addLinks, delLinks := compare(have.Links, want.Links, func(l Link) any { return [2]any{l.Name, l.VXLAN} })
+	addLinks, delLinks := compare(have.Links, want.Links, func(l Link) any { return [3]any{l.Name, l.VXLAN, l.Dummy} })
 	addAddrs, delAddrs := compare(have.Addresses, want.Addresses, func(a Address) any { return a })
 	addNeighbors, delNeighbors := compare(have.Neighbors, want.Neighbors, func(n Neighbor) any { return n.Addr })
 	addRoutes, delRoutes := compare(have.Routes, want.Routes, func(r Route) any { return [3]any{r.Table, r.Dst, r.Metric} })

@@ -280,7 +280,7 @@ func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
 func (e *Engine) ensureDevices(want Config) (changed bool, err error) {
 	wanted := map[string]int{}
 	for _, l := range want.Links {
-		if !l.VXLAN {
+		if !l.VXLAN && !l.Dummy {
 			wanted[l.Name] = l.MTU
 		}
 	}

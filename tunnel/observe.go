@@ -43,6 +43,7 @@ func linkOf(l netlink.Link) Link {
 		out.Local, _ = netip.AddrFromSlice(v.SrcAddr)
 		out.Local = out.Local.Unmap()
 	}
+	out.Dummy = leadsNowhere(l)
 	if l.Attrs().Flags&net.FlagUp == 0 {
 		out.MTU = 0 // a link that is down is as good as none: it will be set up again
 	}

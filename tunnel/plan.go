@@ -64,6 +64,7 @@ func Plan(t Topology, underlayMTU int) Config {
 	}
 	p.self = t.Nodes[i]
 	p.links()
+	p.answer()
 	for _, peer := range t.Peers {
 		p.peerRoutes(peer)
 	}

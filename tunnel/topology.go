@@ -24,6 +24,8 @@ type Topology struct {
 	Pods, NodeRanges []netip.Prefix
 	// API is this cluster's API server as peers may reach it. Zero: they may not.
 	API API
+	// Answer are addresses at which this node itself answers its pods, each reachable on the node only.
+	Answer []netip.Addr
 	// Port is the UDP port of slot 0; slot k listens on Port+k on every node that holds it.
 	Port uint16
 }

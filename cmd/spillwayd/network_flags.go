@@ -8,6 +8,7 @@ import (
 
 	"github.com/spillway-dev/spillway/internal/address"
 	"github.com/spillway-dev/spillway/peering"
+	"github.com/spillway-dev/spillway/tunnel/names"
 )
 
 // mostGateways is how many gateway slots the API has room for.
@@ -17,6 +18,8 @@ const mostGateways = 8
 type networkOptions struct {
 	gateways                             int
 	podRanges, serviceRanges, aliasPools []string
+	dns                                  bool
+	clusterDomain                        string
 }
 
 func (o *networkOptions) addTo(f *pflag.FlagSet) {
@@ -24,6 +27,8 @@ func (o *networkOptions) addTo(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.podRanges, "pod-ranges", nil, "ranges of this cluster's pods, for example 10.244.0.0/16 (default: found from the podCIDRs of nodes)")
 	f.StringSliceVar(&o.serviceRanges, "service-ranges", nil, "ranges of this cluster's Services, which no peer is seen as (default: found from its ServiceCIDRs)")
 	f.StringSliceVar(&o.aliasPools, "alias-pools", nil, "IPv4 ranges from which ranges of peers that overlap others get an alias (default: 100.64.0.0/10, then 240.0.0.0/4)")
+	f.BoolVar(&o.dns, "dns", true, "tell tenants that the nodes answer DNS under the names of their homes, as spillwayd node does with the same flag where there is a tunnel")
+	f.StringVar(&o.clusterDomain, "cluster-domain", defaultClusterDomain, "domain of this cluster's Services, as its kubelets know it")
 }
 
 func (o *networkOptions) parse() (peering.NetworkConfig, error) {
@@ -45,6 +50,12 @@ func (o *networkOptions) parse() (peering.NetworkConfig, error) {
 				return c, fmt.Errorf("--%s %s: give IPv4 ranges; IPv6 aliases are made from the peer's id", flag.name, text)
 			}
 			*flag.to = append(*flag.to, p.Masked())
+		}
+	}
+	if o.dns {
+		c.DNS = peering.DNSConfig{Nameservers: []netip.Addr{names.Address4(), names.Address6()}, Domain: o.clusterDomain}
+		if err := checkDomain(o.clusterDomain); err != nil {
+			return c, err
 		}
 	}
 	if err := address.Check(address.Merge(c.PodRanges)); err != nil {

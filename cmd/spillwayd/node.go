@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -23,6 +25,9 @@ type nodeOptions struct {
 	stateFile                  string
 	port, gossipPort, httpPort uint16
 	userspace                  bool
+	dns                        bool
+	dnsUpstream                []string
+	clusterDomain              string
 	debugAddress, logLevel     string
 }
 
@@ -57,6 +62,9 @@ func nodeCommand() *cobra.Command {
 	f.Uint16Var(&o.gossipPort, "gossip-port", 7947, "UDP and TCP port of the membership among this cluster's agents; alike on all nodes")
 	f.Uint16Var(&o.httpPort, "http-port", 9640, "TCP port of /metrics and /report; spillway doctor reads 9640")
 	f.BoolVar(&o.userspace, "userspace", false, "use WireGuard inside this process even where the kernel has it")
+	f.BoolVar(&o.dns, "dns", true, "answer DNS for pods of tenants whose namespaces have other names here than at home, at a link-local address of this node; the controller of this cluster must be told the same")
+	f.StringSliceVar(&o.dnsUpstream, "dns-upstream", nil, "where this cluster's DNS answers, for example 10.96.0.10 (default: the addresses of Service kube-system/kube-dns)")
+	f.StringVar(&o.clusterDomain, "cluster-domain", defaultClusterDomain, "domain of this cluster's Services, as its kubelets know it")
 	f.StringVar(&o.debugAddress, "debug-address", "", "serve profiles (/debug/pprof) on this address, for example 127.0.0.1:6060 (default: off)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	cmd.AddCommand(cleanCommand())
@@ -86,6 +94,10 @@ func runNode(ctx context.Context, o nodeOptions) error {
 			return fmt.Errorf("--node-address %q: give an IP address such as 192.0.2.7", o.address)
 		}
 	}
+	dns, err := o.parseDNS()
+	if err != nil {
+		return err
+	}
 	if o.node == "" {
 		return fmt.Errorf("the name of the node is not known: give --node-name")
 	}
@@ -106,10 +118,36 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	log = log.With(zap.String("node", o.node))
 	a, err := agent.New(agent.Config{
 		REST: config, Client: client, Node: o.node, Address: address, Port: o.port, GossipPort: o.gossipPort,
-		HTTPPort: o.httpPort, StateFile: o.stateFile, Userspace: o.userspace, Log: log,
+		HTTPPort: o.httpPort, StateFile: o.stateFile, Userspace: o.userspace, DNS: dns, Log: log,
 	})
 	if err != nil {
 		return err
 	}
 	return a.Run(ctx)
+}
+
+// defaultClusterDomain is that of nearly all clusters.
+const defaultClusterDomain = "cluster.local"
+
+func (o nodeOptions) parseDNS() (agent.DNS, error) {
+	d := agent.DNS{Off: !o.dns, Domain: o.clusterDomain}
+	for _, text := range o.dnsUpstream {
+		at, err := netip.ParseAddrPort(text)
+		if a, bare := netip.ParseAddr(text); bare == nil {
+			at, err = netip.AddrPortFrom(a, 53), nil
+		}
+		if err != nil {
+			return d, fmt.Errorf("--dns-upstream %q: give an address such as 10.96.0.10 or 10.96.0.10:53", text)
+		}
+		d.Upstream = append(d.Upstream, at)
+	}
+	return d, checkDomain(o.clusterDomain)
+}
+
+// checkDomain says whether a domain can be that of a cluster.
+func checkDomain(domain string) error {
+	if problems := validation.IsDNS1123Subdomain(domain); len(problems) > 0 {
+		return fmt.Errorf("--cluster-domain %q: %s", domain, strings.Join(problems, "; "))
+	}
+	return nil
 }

@@ -34,6 +34,9 @@ type call struct {
 	Name  string        // to ask the DNS for; of api: the path
 	Token string        // of api
 	CA    string        // of api, PEM
+	// Resolv is the resolver's configuration that lookup goes by, Kind the type it asks for.
+	Resolv string
+	Kind   uint16
 }
 
 // answered is what came of it.
@@ -139,6 +142,8 @@ func (c call) do() answered {
 		return c.flood()
 	case "dns":
 		return c.resolve()
+	case "lookup":
+		return c.lookup()
 	case "api":
 		return c.api()
 	}

@@ -324,6 +324,28 @@ type Tenant struct {
 	// +listType=map
 	// +listMapKey=name
 	Namespaces []TenantNamespace `json:"namespaces,omitempty"`
+
+	// dns says where pods of the tenant are answered under the names of their home, although its namespaces may have other
+	// names here. Absent: they are not, and ask this cluster's own DNS.
+	// +optional
+	DNS *TenantDNS `json:"dns,omitempty"`
+}
+
+// TenantDNS is where every node of a provider answers DNS for the pods of its tenants on it.
+type TenantDNS struct {
+	// nameservers are IP addresses, best first.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=3
+	// +kubebuilder:validation:items:MaxLength=45
+	Nameservers []string `json:"nameservers"`
+
+	// clusterDomain is the domain of the provider's Services, for example cluster.local.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ClusterDomain string `json:"clusterDomain"`
 }
 
 // TenantNamespace maps a namespace of the consumer to its twin in the provider.

@@ -19,6 +19,7 @@ type input struct {
 	nodes     []*corev1.Node
 	secret    *corev1.Secret               // nil: not there
 	pods      []*corev1.Pod                // of this node, with an origin
+	dns       []*corev1.Service            // of the cluster's DNS
 	slices    []*discoveryv1.EndpointSlice // of namespaces that may leave
 	apiSlices []*discoveryv1.EndpointSlice // of default/kubernetes
 }
@@ -48,6 +49,7 @@ func build(in input) Snapshot {
 	}
 	s.ownRanges(first.Tunnel.Local.Ranges)
 	s.APIEndpoints = apiEndpoints(in.apiSlices)
+	s.DNS = dnsOf(in.dns)
 	for _, p := range tunnels {
 		s.Peers = append(s.Peers, peerOf(p, in, s))
 	}
@@ -132,7 +134,10 @@ func apiEndpoints(apiSlices []*discoveryv1.EndpointSlice) []netip.AddrPort {
 }
 
 func peerOf(p *v1alpha1.Peering, in input, s Snapshot) Peer {
-	peer := Peer{Name: p.Name, ClusterID: p.Spec.ClusterID}
+	peer := Peer{Name: p.Name, ClusterID: p.Spec.ClusterID, Shares: p.Spec.Share != nil}
+	if peer.Shares {
+		peer.Namespaces, peer.Twins = tenantOf(p, in.pods)
+	}
 	local, remote := p.Status.Tunnel.Local, p.Spec.Tunnel.Remote
 	if remote == nil {
 		return peer

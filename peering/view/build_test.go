@@ -136,7 +136,7 @@ func exampleSnapshot() Snapshot {
 		APIService:   netip.MustParseAddrPort("10.96.0.1:443"),
 		APIEndpoints: []netip.AddrPort{netip.MustParseAddrPort("198.51.100.9:6443")},
 		Peers: []Peer{{
-			Name: "west", ClusterID: "id-west", MTU: 1420,
+			Name: "west", ClusterID: "id-west", MTU: 1420, Shares: true,
 			Slots:       []PeerSlot{{PublicKey: "west-0", UDP: []string{"203.0.113.1:51820"}, OurEndpoints: true}},
 			Remote:      []Mapping{{pods, netip.MustParsePrefix("100.64.0.0/16")}},
 			Local:       []Mapping{{pods, netip.MustParsePrefix("100.99.0.0/16")}, {api, api}},

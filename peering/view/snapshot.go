@@ -29,6 +29,8 @@ type Snapshot struct {
 	// APIService is the address of Service default/kubernetes, APIEndpoints where the API servers listen.
 	APIService   netip.AddrPort
 	APIEndpoints []netip.AddrPort
+	// DNS is where this cluster's own DNS answers, best first; only where this cluster shares.
+	DNS []netip.AddrPort
 	// Peers with mode Tunnel, by name.
 	Peers []Peer
 }
@@ -60,6 +62,11 @@ type Peer struct {
 	MTU int
 	// Reachable are the addresses of this node's pods to which the peer may open connections, sorted.
 	Reachable []netip.Addr
+	// Shares says that the peer's pods may run here. Namespaces are then those it has here: its name to the name here; Twins
+	// the addresses of this node's pods in them, sorted, without those on the host network.
+	Shares     bool
+	Namespaces map[string]string
+	Twins      []netip.Addr
 }
 
 // PeerSlot is a gateway slot of a peer.

@@ -37,6 +37,8 @@ type Config struct {
 	Client kubernetes.Interface
 	// Node is the name of this node.
 	Node string
+	// DNS asks for what a DNS forwarder must know.
+	DNS bool
 	// Changed is called when Snapshot may give something else. It must not block.
 	Changed func()
 }
@@ -52,10 +54,11 @@ type View struct {
 	namespaces *live.Cache[*corev1.Namespace]
 	apiSlices  *live.Cache[*discoveryv1.EndpointSlice]
 	slices     *live.Cache[*discoveryv1.EndpointSlice] // run only when this cluster borrows
+	dns        *live.Cache[*corev1.Service]            // run only when this cluster shares
 
-	borrows   sync.Once
-	borrowing atomic.Bool
-	start     chan struct{} // closed when slices is to run
+	borrows, shares sync.Once
+	borrowing       atomic.Bool
+	start, lend     chan struct{} // closed when slices and dns are to run
 }
 
 // New returns a View that knows nothing before Run.
@@ -64,13 +67,16 @@ func New(cfg Config) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{cfg: cfg, client: client, start: make(chan struct{})}
+	v := &View{cfg: cfg, client: client, start: make(chan struct{}), lend: make(chan struct{})}
 	core, discovery := cfg.Client.CoreV1(), cfg.Client.DiscoveryV1()
 	v.peerings = live.New(live.Options[*v1alpha1.Peering]{
 		Name: "peerings", ListWatch: live.ListWatch(client, client, nil),
 		Changed: func(_, now *v1alpha1.Peering) {
 			if now != nil && now.Spec.Borrow != nil && joined(now) {
 				v.borrows.Do(func() { v.borrowing.Store(true); close(v.start) })
+			}
+			if now != nil && now.Spec.Share != nil && joined(now) && cfg.DNS {
+				v.shares.Do(func() { close(v.lend) })
 			}
 			cfg.Changed()
 		},
@@ -91,6 +97,10 @@ func New(cfg Config) (*View, error) {
 			func(o *metav1.ListOptions) { o.LabelSelector = discoveryv1.LabelServiceName + "=kubernetes" }), nil, nil)
 	v.slices = watched[*discoveryv1.EndpointSlice](cfg, "endpoint slices",
 		live.ListWatch(cfg.Client, discovery.EndpointSlices(metav1.NamespaceAll), nil), nil, nil)
+	v.dns = watched[*corev1.Service](cfg, "the cluster's DNS", live.ListWatch(cfg.Client, core.Services(dnsNamespace),
+		func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", dnsService).String()
+		}), nil, nil)
 	return v, nil
 }
 
@@ -124,10 +134,17 @@ func (v *View) Run(ctx context.Context) {
 			v.slices.Run(ctx)
 		}
 	})
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-v.lend:
+			v.dns.Run(ctx)
+		}
+	})
 	wg.Wait()
 }
 
-// Snapshot gives what is known; false before everything was read once.
+// Snapshot gives what is known; false before everything was read once but the cluster's DNS, which nothing else waits for.
 func (v *View) Snapshot() (Snapshot, bool) {
 	synced := v.peerings.HasSynced() && v.nodes.HasSynced() && v.secrets.HasSynced() && v.pods.HasSynced() &&
 		v.namespaces.HasSynced() && v.apiSlices.HasSynced() && (!v.borrowing.Load() || v.slices.HasSynced())
@@ -136,6 +153,7 @@ func (v *View) Snapshot() (Snapshot, bool) {
 	}
 	in := input{
 		self: v.cfg.Node, peerings: v.peerings.List(), nodes: v.nodes.List(), pods: v.pods.List(), apiSlices: v.apiSlices.List(),
+		dns: v.dns.List(),
 	}
 	in.secret, _ = v.secrets.Get(v1alpha1.SystemNamespace, SecretName)
 	for _, ns := range v.namespaces.List() {
@@ -159,9 +177,10 @@ func trimPod(p *corev1.Pod) {
 	live.DropManagedFields(p)
 	p.Annotations = nil
 	p.Spec = corev1.PodSpec{NodeName: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork}
-	p.Status = corev1.PodStatus{PodIPs: p.Status.PodIPs}
+	p.Status = corev1.PodStatus{PodIPs: p.Status.PodIPs, Phase: p.Status.Phase}
 }
 
 func samePod(a, b *corev1.Pod) bool {
-	return a.Labels[v1alpha1.LabelOrigin] == b.Labels[v1alpha1.LabelOrigin] && equal(a.Status.PodIPs, b.Status.PodIPs)
+	return a.Labels[v1alpha1.LabelOrigin] == b.Labels[v1alpha1.LabelOrigin] && equal(a.Status.PodIPs, b.Status.PodIPs) &&
+		ended(a) == ended(b)
 }

@@ -132,6 +132,9 @@ type Env struct {
 	// must be pure.
 	EphemeralClass func(claim string) (class string, known bool)
 
+	// DNS answers twins under the names of home where namespaces have others at the peer.
+	DNS DNS
+
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool
 

@@ -162,11 +162,7 @@ func (t *policyTranslation) selected(local *networkingv1.NetworkPolicyPeer) []ne
 	for _, r := range t.known(whole) {
 		out = append(out, t.blocks(&networkingv1.IPBlock{CIDR: r.String()})...)
 	}
-	for _, a := range t.addresses(namespaces, pods, whole) {
-		host := netip.PrefixFrom(a, a.BitLen())
-		out = append(out, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: host.String()}})
-	}
-	return out
+	return append(out, blocksOf(t.addresses(namespaces, pods, whole))...)
 }
 
 // everybody says whether a peer is all pods of all namespaces.
@@ -200,6 +196,7 @@ func (t *policyTranslation) twins(local *networkingv1.NetworkPolicyPeer, namespa
 		return []networkingv1.NetworkPolicyPeer{{PodSelector: local.PodSelector.DeepCopy()}}
 	}
 	var names []string
+	var nameservers []networkingv1.NetworkPolicyPeer
 	for _, ns := range namespaces {
 		if t.TenantNamespace != nil {
 			if remote, ok := t.TenantNamespace(ns); ok {
@@ -208,18 +205,28 @@ func (t *policyTranslation) twins(local *networkingv1.NetworkPolicyPeer, namespa
 		}
 		if t.egress && ns == metav1.NamespaceSystem {
 			names = append(names, ns)
+			nameservers = blocksOf(t.DNS.Nameservers)
 		}
 	}
 	if len(names) == 0 {
 		return nil
 	}
 	slices.Sort(names)
-	return []networkingv1.NetworkPolicyPeer{{
+	return append([]networkingv1.NetworkPolicyPeer{{
 		PodSelector: local.PodSelector.DeepCopy(),
 		NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
 			Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: slices.Compact(names),
 		}}},
-	}}
+	}}, nameservers...)
+}
+
+// blocksOf names addresses as peers of a policy.
+func blocksOf(addresses []netip.Addr) []networkingv1.NetworkPolicyPeer {
+	var out []networkingv1.NetworkPolicyPeer
+	for _, a := range addresses {
+		out = append(out, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: netip.PrefixFrom(a, a.BitLen()).String()}})
+	}
+	return out
 }
 
 // addresses are those, sorted, at which the peer sees pods on real nodes of home; without those of pods in some ranges.

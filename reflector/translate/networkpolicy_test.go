@@ -18,6 +18,7 @@ import (
 // 10.1.0.0/16, and home sees the peer's as 100.64.0.0/16.
 func policyEnv() Env {
 	env := testEnv()
+	env.DNS.Nameservers = []netip.Addr{netip.MustParseAddr("169.254.83.53")}
 	names := []string{"shop", "blog", "kube-system", "monitoring"}
 	env.Views = func() []View {
 		return []View{{prefix("10.1.0.0/16"), prefix("100.71.0.0/16")}, {prefix("100.64.0.0/16"), prefix("10.1.0.0/16")}}
@@ -94,7 +95,7 @@ func TestNetworkPolicy_Peers(t *testing.T) {
 		"all namespaces": {
 			peer: networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{}},
 			in:   "tenant-blog,tenant-shop/<none> 100.71.0.1/32 100.71.0.2/32 100.71.0.3/32 100.71.0.4/32",
-			out:  "kube-system,tenant-blog,tenant-shop/<none> 100.71.0.1/32 100.71.0.2/32 100.71.0.3/32 100.71.0.4/32",
+			out:  "kube-system,tenant-blog,tenant-shop/<none> 169.254.83.53/32 100.71.0.1/32 100.71.0.2/32 100.71.0.3/32 100.71.0.4/32",
 		},
 		"pods of a namespace": {
 			peer: networkingv1.NetworkPolicyPeer{NamespaceSelector: namespaceNamed("blog"), PodSelector: withLabel("app", "web")},
@@ -105,7 +106,7 @@ func TestNetworkPolicy_Peers(t *testing.T) {
 		},
 		"DNS": {
 			peer: networkingv1.NetworkPolicyPeer{NamespaceSelector: namespaceNamed("kube-system"), PodSelector: withLabel("k8s-app", "kube-dns")},
-			out:  "kube-system/k8s-app=kube-dns",
+			out:  "kube-system/k8s-app=kube-dns 169.254.83.53/32",
 		},
 		"no such namespace": {peer: networkingv1.NetworkPolicyPeer{NamespaceSelector: namespaceNamed("nowhere")}},
 		"a selector that cannot be read": {

@@ -103,6 +103,7 @@ func twinSpec(local *corev1.Pod, env Env) *corev1.PodSpec {
 	if TokensFollow(env) {
 		deliverTokens(spec, local.UID, env.HomeAPI)
 	}
+	askForHome(spec, local.Namespace, env)
 	dropIdentity(spec)
 	eachContainer(spec, func(c *corev1.Container) { asSeenAtHome(c.Env, local) })
 	volumesAsSeenAtHome(spec.Volumes)

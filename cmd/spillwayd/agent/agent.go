@@ -41,7 +41,9 @@ type Config struct {
 	StateFile string
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
-	Log       *zap.Logger
+	// DNS for the pods of tenants.
+	DNS DNS
+	Log *zap.Logger
 }
 
 // Agent works on one node. Make it with New, then Run it once.
@@ -52,6 +54,7 @@ type Agent struct {
 	prober  *probe.Prober
 	chooser *endpoint.Chooser
 	relays  *relays
+	names   *forwarder
 	pub     *publisher
 	wake    chan struct{}
 	taken   chan struct{} // has one when the holders of slots changed
@@ -79,7 +82,7 @@ const settle = 5 * time.Millisecond
 func New(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, wake: make(chan struct{}, 1), taken: make(chan struct{}, 1), problems: map[string]error{}, renewed: map[probe.Key]time.Time{}, pathMTUs: map[probe.Key]pathMTU{}}
 	var err error
-	if a.view, err = view.New(view.Config{REST: cfg.REST, Client: cfg.Client, Node: cfg.Node, Changed: a.viewChanged}); err != nil {
+	if a.view, err = view.New(view.Config{REST: cfg.REST, Client: cfg.Client, Node: cfg.Node, DNS: !cfg.DNS.Off, Changed: a.viewChanged}); err != nil {
 		return nil, err
 	}
 	if a.engine, err = tunnel.New(tunnel.Options{Log: cfg.Log.Named("tunnel"), Userspace: cfg.Userspace}); err != nil {
@@ -88,6 +91,7 @@ func New(cfg Config) (*Agent, error) {
 	a.prober = probe.New(probe.Options{Log: cfg.Log.Named("probe"), Changed: func(probe.Key) { a.Wake() }})
 	a.chooser = endpoint.New(endpoint.Options{Log: cfg.Log.Named("endpoint"), Port: cfg.Port, Changed: func(endpoint.Key) { a.Wake() }})
 	a.relays = newRelays(cfg)
+	a.names = newForwarder(cfg)
 	a.pub = newPublisher(a)
 	return a, nil
 }
@@ -125,6 +129,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	run("entrances", func(ctx context.Context) error { a.entrances(ctx); return nil })
 	run("publisher", func(ctx context.Context) error { a.pub.run(ctx); return nil })
 	run("http", a.serve)
+	begin := a.names.begin
+	run("dns", func(ctx context.Context) error { a.answerNames(ctx, begin); return nil })
 	a.passes(ctx)
 	if a.stopPool != nil {
 		a.stopPool()
@@ -205,6 +211,7 @@ func (a *Agent) pass(ctx context.Context) {
 	a.prober.Set(targets(s, f, a.maxMTU))
 	a.prober.Answer(sources(s))
 	a.engine.Set(topology(s, f))
+	a.note("names of tenants", a.names.set(s, time.Now()))
 	a.note("relay", a.relays.set(ctx, f.held()))
 	a.follow(mine)
 	a.judge(mine)
@@ -252,7 +259,7 @@ func (a *Agent) facts(s view.Snapshot) facts {
 		endpoint: func(peer string, slot int) netip.AddrPort {
 			return a.chooser.Current(endpoint.Key{Peer: peer, Slot: slot}).Addr
 		},
-		mtu: a.mtu,
+		mtu: a.mtu, answer: a.cfg.answerAt(s),
 	}
 	if a.pool != nil {
 		for k, h := range a.pool.Holders() {

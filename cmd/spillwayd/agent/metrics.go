@@ -25,6 +25,12 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	gauge("spillway_members", "Agents of the cluster that answer, this one included.", float64(len(r.Members)), nil)
 	gauge("spillway_tunnel_device_mtu_bytes", "Largest packet inside the tunnel that this node's network allows.", float64(r.MTU), nil)
 	counter("spillway_tunnel_repairs_total", "Times that kernel state differed from what is wanted and was put right.", float64(r.Tunnel.Repairs), nil)
+	d := m.agent.names.server.Stats()
+	for result, count := range map[string]uint64{"renamed": d.Renamed, "failed": d.Failed, "refused": d.Refused} {
+		counter("spillway_dns_outcomes_total", "Questions of tenants' pods that were renamed, that upstream did not answer, and that were dropped as too many.",
+			float64(count), []string{"outcome"}, result)
+	}
+	counter("spillway_dns_questions_total", "Questions of pods to this node's DNS forwarder.", float64(d.Asked), nil)
 	path := []string{"peer", "slot"}
 	for _, p := range r.Paths {
 		slot := strconv.Itoa(p.Slot)

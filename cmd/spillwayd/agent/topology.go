@@ -20,12 +20,13 @@ type facts struct {
 	// endpoint to send to, and MTU as probed; zero: not known. Asked for slots that this node holds only.
 	endpoint func(peer string, slot int) netip.AddrPort
 	mtu      func(peer view.Peer) int
+	answer   []netip.Addr // where this node answers its pods
 }
 
 // topology turns what the API says and what was measured into what the tunnel engine is to build. Pure.
 func topology(s view.Snapshot, f facts) tunnel.Topology {
 	t := tunnel.Topology{
-		ClusterID: s.ClusterID, Self: f.self, Pods: s.Pods, NodeRanges: s.NodeRanges, Port: f.port,
+		ClusterID: s.ClusterID, Self: f.self, Pods: s.Pods, NodeRanges: s.NodeRanges, Port: f.port, Answer: f.answer,
 		API: tunnel.API{Service: s.APIService, Endpoints: s.APIEndpoints},
 	}
 	for _, n := range s.Nodes {
