@@ -200,7 +200,7 @@ func TestPolicyWithoutSpillway(t *testing.T) {
 func TestRecreateAfter(t *testing.T) {
 	s := begin(t)
 	s.ns = s.namespace(false)
-	const patience = 30 * time.Second
+	const patience = 20 * time.Second
 	spec := v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways, OnPeerLost: v1alpha1.PeerLost{
 		Action: v1alpha1.PeerLostRecreateAfter, After: &metav1.Duration{Duration: patience}}}
 	s.govern("p", spec)

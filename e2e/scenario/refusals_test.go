@@ -29,8 +29,8 @@ type refusal struct {
 
 // attempts is how often an object may be tried while the test looks: at first, and every 30 s.
 const (
-	looked   = 65 * time.Second
-	attempts = 3
+	looked   = 35 * time.Second
+	attempts = 2
 )
 
 // refusals are what a provider refuses pods for. "Name taken" is TestForeignPod.

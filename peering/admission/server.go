@@ -121,7 +121,10 @@ func (s *Server) Register(ctx context.Context) {
 			before = "" // somebody may have changed it
 		case <-s.changed:
 		}
-		err := s.cert.ensure(ctx, time.Now())
+		var err error
+		if s.needed() {
+			err = s.cert.ensure(ctx, time.Now())
+		}
 		if err == nil {
 			before, err = s.register(ctx, before)
 		}
@@ -136,11 +139,19 @@ func (s *Server) Register(ctx context.Context) {
 	}
 }
 
+// needed says whether there is anything to register, or was: a cluster without policies gets no certificate.
+func (s *Server) needed() bool {
+	return s.cert.current.Load() != nil || len(s.cfg.Policies.Governed()) > 0
+}
+
 // register makes the registration, which comes with the installation and is empty at first, be as the policies say, unless that is what before, a result of it, was for. Empty: not yet.
 func (s *Server) register(ctx context.Context, before string) (string, error) {
 	cert := s.cert.current.Load()
-	if cert == nil || !s.cfg.Policies.Synced() {
+	if !s.cfg.Policies.Synced() || cert == nil && s.needed() {
 		return "", nil
+	}
+	if cert == nil {
+		return "nothing", nil
 	}
 	ignore, fail := s.namespaces()
 	now := fmt.Sprintf("%q %q %s", ignore, fail, cert.ca)
