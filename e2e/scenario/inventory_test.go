@@ -114,6 +114,7 @@ func (s *side) unclean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	delete(all, "secrets "+v1alpha1.SystemNamespace+"/"+v1alpha1.WebhookName) // of policies, which need no peering
 	for name := range all {
 		if strings.HasPrefix(name, "peerings ") || strings.Contains(name, nodeName) || strings.Contains(name, "spillway-tenant-e") ||
 			strings.HasPrefix(name, "secrets "+v1alpha1.SystemNamespace) {
