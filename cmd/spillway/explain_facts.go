@@ -66,7 +66,7 @@ const (
 	presenceForeign presence = "foreign" // an object of that name is there and is not ours
 )
 
-// need is a ConfigMap or Secret that a pod names.
+// need is a ConfigMap, Secret or claim that a pod names.
 type need struct {
 	Kind     string   `json:"kind"`
 	Name     string   `json:"name"`
@@ -79,6 +79,7 @@ type need struct {
 const (
 	kindConfigMap = "ConfigMap"
 	kindSecret    = "Secret"
+	kindClaim     = "PersistentVolumeClaim"
 )
 
 // needs collects each need once, mandatory if anyone's is.
@@ -93,7 +94,7 @@ func (n needs) add(kind, name string, optional *bool) {
 	n[key] = optional != nil && *optional && (before || !known)
 }
 
-// needsOf returns the ConfigMaps and Secrets that spec names in its namespace, sorted by kind and name, each once.
+// needsOf returns the ConfigMaps, Secrets and claims that spec names in its namespace, sorted by kind and name, each once.
 // ConfigMap kube-root-ca.crt is not among them.
 func needsOf(spec *corev1.PodSpec) []need {
 	found, may := needs{}, true
@@ -143,6 +144,9 @@ func (n needs) ofContainer(from []corev1.EnvFromSource, env []corev1.EnvVar) {
 }
 
 func (n needs) ofVolume(v *corev1.Volume) {
+	if v.PersistentVolumeClaim != nil {
+		n.add(kindClaim, v.PersistentVolumeClaim.ClaimName, nil)
+	}
 	if v.ConfigMap != nil {
 		n.add(kindConfigMap, v.ConfigMap.Name, v.ConfigMap.Optional)
 	}

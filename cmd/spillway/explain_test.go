@@ -140,6 +140,11 @@ func stories() map[string]func(*podFacts) {
 			f.local()
 			f.pod.Spec.Tolerations = tolerations
 		},
+		"offloaded, a claim that stays": func(f *podFacts) {
+			f.unstarted("", "")
+			f.twin.pod = nil
+			f.needs = append(f.needs, need{Kind: kindClaim, Name: "data", Home: presenceThere, Provider: presenceMissing})
+		},
 		"local, by policy": func(f *podFacts) { f.local(); f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadNever}) },
 		"local, no peer of the policy": func(f *podFacts) {
 			f.local()

@@ -137,7 +137,7 @@ func adviseRefusal(peer, words string) string {
 	return fmt.Sprintf("Change what the words name, or ask the administrators of %s.", peer)
 }
 
-// judgeNeeds: a ConfigMap or Secret that the pod cannot start without is missing.
+// judgeNeeds: a ConfigMap, Secret or claim that the pod cannot start without is missing.
 func judgeNeeds(f podFacts) *ruling {
 	if podReady(f.pod) {
 		return nil
@@ -152,6 +152,10 @@ func judgeNeeds(f podFacts) *ruling {
 		case n.Provider == presenceForeign:
 			return &ruling{text: fmt.Sprintf("needs %s, but the namespace %s of the provider has another one of that name", what, f.twin.namespace),
 				next: []string{"Let the provider remove it, or rename yours."}}
+		case n.Home == presenceThere && n.Provider == presenceMissing && f.twin.pod == nil && n.Kind == kindClaim:
+			return &ruling{text: fmt.Sprintf("waits for %s to reach the peer %s", what, f.peerName()),
+				next: []string{"Only claims of a class of Spillway's follow, to the peer where their first pod landed; see what its Events say: " +
+					f.kubectl("describe pvc", n.Name)}}
 		case n.Home == presenceThere && n.Provider == presenceMissing && f.twin.pod == nil:
 			return &ruling{text: fmt.Sprintf("waits for %s to reach the peer %s", what, f.peerName()),
 				next: []string{"Wait some seconds. Tokens of ServiceAccounts (type kubernetes.io/service-account-token) never leave the cluster: do not mount them."}}
