@@ -371,7 +371,7 @@ func TestLoop_ForeignPod(t *testing.T) {
 func TestLoop_LostPeer(t *testing.T) {
 	runLoop(t, objects(localPod(running, never)), objects(twinOf(localPod(never), running)), nil, func(l *loop) {
 		l.pair.SetLost(true, time.Now())
-		l.pass(10 * time.Minute)
+		l.pass(time.Hour)
 		l.wrote("the pod is held", []string{"patch pods shop/web"}, nil)
 		if s := l.localPod().Spec.Tolerations[0].TolerationSeconds; *s != translate.HeldSeconds {
 			l.Errorf("the pod tolerates the outage for %d s, want %d", *s, translate.HeldSeconds)
