@@ -161,6 +161,22 @@ func (s *scenario) misfits(ctx context.Context, want int32) error {
 	return nil
 }
 
+// TestPolicyAndWorkloadAtOnce: who applies a policy and its Deployment in one go gets no pod at home.
+func TestPolicyAndWorkloadAtOnce(t *testing.T) {
+	s := begin(t)
+	for range 5 {
+		s.ns = s.namespace(false)
+		_, err := s.policies().Create(s.ctx, &v1alpha1.OffloadPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: s.ns}, Spec: v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways},
+		}, metav1.CreateOptions{})
+		s.check(err)
+		s.create(s.remotePod("bare", plain))
+		s.plainDeployment("web", 3)
+		s.areAt("web", 3, 0)
+		s.areAt("bare", 1, 0)
+	}
+}
+
 // TestPolicyWithoutSpillway: while spillwayd is away, pods of other namespaces are made as ever, those of governed ones as their
 // policy says.
 func TestPolicyWithoutSpillway(t *testing.T) {

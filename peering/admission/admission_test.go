@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,7 +76,7 @@ func TestReview(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := httptest.NewRecorder()
-			handle(policies).ServeHTTP(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(review(t, row.namespace, row.operation, row.pod))))
+			(&Server{cfg: Config{Policies: policies}}).handle(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(review(t, row.namespace, row.operation, row.pod))))
 			var got admissionv1.AdmissionReview
 			if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil || answer.Code != http.StatusOK {
 				t.Fatalf("code %d: %v", answer.Code, err)
@@ -116,6 +119,63 @@ func checkPatch(t *testing.T, pod *corev1.Pod, patch []byte) {
 	}
 }
 
+// TestAnnounce: the first policy of a namespace is let in once its pods are asked about; a pod that comes before the policy is known
+// waits for it.
+func TestAnnounce(t *testing.T) {
+	client := fake.NewClientset(&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.WebhookName}})
+	policies := &growing{fixed: fixed{}}
+	server, err := New(Config{Client: client, Policies: policies, Address: "127.0.0.1:0", Log: zaptest.NewLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.cert.current.Store(&pair{ca: []byte("ca")})
+	server.announce(t.Context(), "shop")
+	got, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), v1alpha1.WebhookName, metav1.GetOptions{})
+	if err != nil || len(got.Webhooks) != 2 || got.Webhooks[1].NamespaceSelector.MatchExpressions[0].Values[0] != "shop" {
+		t.Fatalf("not registered: %v %+v", err, got.Webhooks)
+	}
+	go func() {
+		<-time.After(50 * time.Millisecond)
+		policies.add("shop", set(v1alpha1.OffloadPolicySpec{}))
+	}()
+	answer := httptest.NewRecorder()
+	server.handle(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(review(t, "shop", admissionv1.Create, &corev1.Pod{}))))
+	if !strings.Contains(answer.Body.String(), "patch") {
+		t.Errorf("the pod is not steered: %s", answer.Body)
+	}
+	if left := server.expected(time.Now()); len(left) > 0 {
+		t.Errorf("still announced: %v", left)
+	}
+}
+
+// growing are policies that somebody adds to.
+type growing struct {
+	mu    sync.Mutex
+	fixed fixed // guarded by mu
+}
+
+func (g *growing) add(namespace string, s policy.Set) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fixed[namespace] = s
+}
+
+func (g *growing) Synced() bool { return true }
+
+func (g *growing) Set(namespace string) policy.Set {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fixed[namespace]
+}
+
+func (g *growing) Governed() map[string]policy.Set {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.fixed)
+}
+
+func (g *growing) Notify(func(namespace string)) func() { return func() {} }
+
 func TestReview_Refuses(t *testing.T) {
 	for name, row := range map[string]struct {
 		policies fixed
@@ -128,7 +188,7 @@ func TestReview_Refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := httptest.NewRecorder()
-			handle(row.policies).ServeHTTP(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader([]byte(row.body))))
+			(&Server{cfg: Config{Policies: row.policies}}).handle(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader([]byte(row.body))))
 			if answer.Code != row.want {
 				t.Errorf("code %d, want %d", answer.Code, row.want)
 			}
@@ -211,7 +271,7 @@ func TestRegister(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := map[admissionregistrationv1.FailurePolicyType][]string{}
-	for _, w := range got.Webhooks {
+	for _, w := range got.Webhooks[1:] { // the first asks about policies
 		asked[*w.FailurePolicy] = w.NamespaceSelector.MatchExpressions[0].Values
 	}
 	want := map[admissionregistrationv1.FailurePolicyType][]string{

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,7 +10,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
@@ -36,36 +37,49 @@ type operation struct {
 	Value any    `json:"value"`
 }
 
-// handle answers AdmissionReviews of pods.
-func handle(policies Policies) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !policies.Synced() {
-			http.Error(w, "the OffloadPolicies are not known yet", http.StatusServiceUnavailable)
-			return
-		}
-		var review admissionv1.AdmissionReview
-		if err := json.NewDecoder(io.LimitReader(r.Body, maxReview)).Decode(&review); err != nil || review.Request == nil {
-			http.Error(w, fmt.Sprintf("send an AdmissionReview (admission.k8s.io/v1): %v", err), http.StatusBadRequest)
-			return
-		}
-		response, err := respond(policies, review.Request)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		review.Request, review.Response = nil, response
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(review) // the API server that does not take it asks again
-	})
+// handle answers AdmissionReviews of new pods and new policies.
+func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+	if !s.cfg.Policies.Synced() {
+		http.Error(w, "the OffloadPolicies are not known yet", http.StatusServiceUnavailable)
+		return
+	}
+	var review admissionv1.AdmissionReview
+	if err := json.NewDecoder(io.LimitReader(r.Body, maxReview)).Decode(&review); err != nil || review.Request == nil {
+		http.Error(w, fmt.Sprintf("send an AdmissionReview (admission.k8s.io/v1): %v", err), http.StatusBadRequest)
+		return
+	}
+	response, err := s.respond(r.Context(), review.Request)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	review.Request, review.Response = nil, response
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(review) // the API server that does not take it asks again
 }
 
-// respond allows every pod, changed where a policy says so.
-func respond(policies Policies, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+// respond allows everything: pods changed where a policy says so, policies once pods of their namespace are steered.
+func (s *Server) respond(ctx context.Context, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	response := &admissionv1.AdmissionResponse{UID: request.UID, Allowed: true}
-	if request.Operation != admissionv1.Create || request.SubResource != "" ||
-		request.Resource != metav1.GroupVersionResource(corev1.SchemeGroupVersion.WithResource("pods")) {
+	if request.Operation != admissionv1.Create || request.SubResource != "" {
 		return response, nil
 	}
+	resource := schema.GroupResource{Group: request.Resource.Group, Resource: request.Resource.Resource}
+	switch resource {
+	case v1alpha1.OffloadPolicyResource.GroupResource():
+		if request.DryRun == nil || !*request.DryRun {
+			s.announce(ctx, request.Namespace)
+		}
+		return response, nil
+	case corev1.Resource("pods"):
+		s.awaitAnnounced(ctx, request.Namespace)
+		return steer(s.cfg.Policies, request, response)
+	}
+	return response, nil
+}
+
+// steer changes a pod where a policy says so.
+func steer(policies Policies, request *admissionv1.AdmissionRequest, response *admissionv1.AdmissionResponse) (*admissionv1.AdmissionResponse, error) {
 	var pod corev1.Pod
 	if err := json.Unmarshal(request.Object.Raw, &pod); err != nil {
 		return nil, fmt.Errorf("read the pod: %w", err)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,6 +54,9 @@ type Server struct {
 	url      *url.URL // nil: by Service
 	cert     *certificate
 	changed  chan struct{} // has one when policies or the certificate have changed
+
+	mu        sync.Mutex
+	announced map[string]time.Time // guarded by mu; namespaces whose first policy is being made, until then at the latest
 }
 
 // New listens. Nothing is answered before Run. An address that is taken is an error.
@@ -61,7 +65,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the webhook: %w", err)
 	}
-	s := &Server{cfg: cfg, listener: listener, changed: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, listener: listener, changed: make(chan struct{}, 1), announced: map[string]time.Time{}}
 	host := v1alpha1.WebhookName + "." + v1alpha1.SystemNamespace + ".svc"
 	if cfg.URL != "" || !cfg.InCluster {
 		at := cfg.URL
@@ -90,7 +94,7 @@ func (s *Server) wake() {
 func (s *Server) Run(ctx context.Context) {
 	go s.cert.secrets.Run(ctx)
 	mux := http.NewServeMux()
-	mux.Handle("POST "+path, handle(s.cfg.Policies))
+	mux.HandleFunc("POST "+path, s.handle)
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: answerWithin * time.Second, ErrorLog: zap.NewStdLog(s.cfg.Log.Named("webhook")),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.cert.get},
@@ -121,10 +125,7 @@ func (s *Server) Register(ctx context.Context) {
 			before = "" // somebody may have changed it
 		case <-s.changed:
 		}
-		var err error
-		if s.needed() {
-			err = s.cert.ensure(ctx, time.Now())
-		}
+		err := s.cert.ensure(ctx, time.Now())
 		if err == nil {
 			before, err = s.register(ctx, before)
 		}
@@ -139,19 +140,11 @@ func (s *Server) Register(ctx context.Context) {
 	}
 }
 
-// needed says whether there is anything to register, or was: a cluster without policies gets no certificate.
-func (s *Server) needed() bool {
-	return s.cert.current.Load() != nil || len(s.cfg.Policies.Governed()) > 0
-}
-
 // register makes the registration, which comes with the installation and is empty at first, be as the policies say, unless that is what before, a result of it, was for. Empty: not yet.
 func (s *Server) register(ctx context.Context, before string) (string, error) {
 	cert := s.cert.current.Load()
-	if !s.cfg.Policies.Synced() || cert == nil && s.needed() {
+	if cert == nil || !s.cfg.Policies.Synced() {
 		return "", nil
-	}
-	if cert == nil {
-		return "nothing", nil
 	}
 	ignore, fail := s.namespaces()
 	now := fmt.Sprintf("%q %q %s", ignore, fail, cert.ca)
@@ -159,12 +152,12 @@ func (s *Server) register(ctx context.Context, before string) (string, error) {
 		return now, nil
 	}
 	registrations := s.cfg.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
-	want := registrationac.MutatingWebhookConfiguration(v1alpha1.WebhookName)
+	want := registrationac.MutatingWebhookConfiguration(v1alpha1.WebhookName).WithWebhooks(s.policies(cert.ca))
 	if len(ignore) > 0 {
-		want.WithWebhooks(s.webhook("steer.spillway.dev", ignore, admissionregistrationv1.Ignore, cert.ca))
+		want.WithWebhooks(s.pods("steer.spillway.dev", ignore, admissionregistrationv1.Ignore, cert.ca))
 	}
 	if len(fail) > 0 {
-		want.WithWebhooks(s.webhook("steer-or-wait.spillway.dev", fail, admissionregistrationv1.Fail, cert.ca))
+		want.WithWebhooks(s.pods("steer-or-wait.spillway.dev", fail, admissionregistrationv1.Fail, cert.ca))
 	}
 	if _, err := registrations.Apply(ctx, want, metav1.ApplyOptions{FieldManager: v1alpha1.FieldManager, Force: true}); err != nil {
 		return "", fmt.Errorf("apply MutatingWebhookConfiguration %s: %w", v1alpha1.WebhookName, err)
@@ -174,7 +167,13 @@ func (s *Server) register(ctx context.Context, before string) (string, error) {
 
 // namespaces lists, sorted, those with policies, by what becomes of pods that are not steered.
 func (s *Server) namespaces() (ignore, fail []string) {
-	for name, set := range s.cfg.Policies.Governed() {
+	governed := s.cfg.Policies.Governed()
+	for _, name := range s.expected(time.Now()) {
+		if _, known := governed[name]; !known {
+			ignore = append(ignore, name)
+		}
+	}
+	for name, set := range governed {
 		if set.Strict() {
 			fail = append(fail, name)
 		} else {
@@ -186,8 +185,27 @@ func (s *Server) namespaces() (ignore, fail []string) {
 	return ignore, fail
 }
 
-// webhook asks about the new pods of these namespaces and no others, but for those that are closed.
-func (s *Server) webhook(name string, namespaces []string, failure admissionregistrationv1.FailurePolicyType, ca []byte) *registrationac.MutatingWebhookApplyConfiguration {
+// policies asks about new policies: see announce. Spillway being away does not keep anybody from making one.
+func (s *Server) policies(ca []byte) *registrationac.MutatingWebhookApplyConfiguration {
+	return s.webhook("announce.spillway.dev", ca).WithFailurePolicy(admissionregistrationv1.Ignore).
+		WithSideEffects(admissionregistrationv1.SideEffectClassNoneOnDryRun).
+		WithRules(registrationac.RuleWithOperations().WithOperations(admissionregistrationv1.Create).
+			WithAPIGroups(v1alpha1.GroupName).WithAPIVersions(v1alpha1.GroupVersion.Version).
+			WithResources(v1alpha1.OffloadPolicyResource.Resource))
+}
+
+// pods asks about the new pods of these namespaces and no others, but for those that are closed.
+func (s *Server) pods(name string, namespaces []string, failure admissionregistrationv1.FailurePolicyType, ca []byte) *registrationac.MutatingWebhookApplyConfiguration {
+	return s.webhook(name, ca).WithFailurePolicy(failure).
+		WithSideEffects(admissionregistrationv1.SideEffectClassNone).
+		WithRules(registrationac.RuleWithOperations().WithOperations(admissionregistrationv1.Create).
+			WithAPIGroups(corev1.GroupName).WithAPIVersions("v1").WithResources("pods")).
+		WithNamespaceSelector(metaac.LabelSelector().WithMatchExpressions(
+			metaac.LabelSelectorRequirement().WithKey(corev1.LabelMetadataName).WithOperator(metav1.LabelSelectorOpIn).WithValues(namespaces...),
+			metaac.LabelSelectorRequirement().WithKey(v1alpha1.LabelOffload).WithOperator(metav1.LabelSelectorOpNotIn).WithValues(v1alpha1.OffloadDisabled)))
+}
+
+func (s *Server) webhook(name string, ca []byte) *registrationac.MutatingWebhookApplyConfiguration {
 	client := registrationac.WebhookClientConfig().WithCABundle(ca...)
 	if s.url != nil {
 		client.WithURL(s.url.String())
@@ -195,11 +213,5 @@ func (s *Server) webhook(name string, namespaces []string, failure admissionregi
 		client.WithService(registrationac.ServiceReference().WithNamespace(v1alpha1.SystemNamespace).WithName(v1alpha1.WebhookName).WithPath(path))
 	}
 	return registrationac.MutatingWebhook().WithName(name).
-		WithClientConfig(client).WithFailurePolicy(failure).WithTimeoutSeconds(answerWithin).
-		WithSideEffects(admissionregistrationv1.SideEffectClassNone).WithAdmissionReviewVersions("v1").
-		WithRules(registrationac.RuleWithOperations().WithOperations(admissionregistrationv1.Create).
-			WithAPIGroups(corev1.GroupName).WithAPIVersions("v1").WithResources("pods")).
-		WithNamespaceSelector(metaac.LabelSelector().WithMatchExpressions(
-			metaac.LabelSelectorRequirement().WithKey(corev1.LabelMetadataName).WithOperator(metav1.LabelSelectorOpIn).WithValues(namespaces...),
-			metaac.LabelSelectorRequirement().WithKey(v1alpha1.LabelOffload).WithOperator(metav1.LabelSelectorOpNotIn).WithValues(v1alpha1.OffloadDisabled)))
+		WithClientConfig(client).WithTimeoutSeconds(answerWithin).WithAdmissionReviewVersions("v1")
 }
