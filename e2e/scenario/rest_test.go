@@ -61,7 +61,10 @@ func (s *scenario) noWrites(when string, counted ...*writes) {
 		s.check(err)
 		s.Logf("writes %s, cluster %s: %v", when, w.side.Name(), got)
 		for name, n := range got {
-			_, what, _ := strings.Cut(name, " ")
+			verb, what, _ := strings.Cut(name, " ")
+			if verb == "apply" {
+				continue // a provider's spillwayd that starts applies what its tenants have of it, which changes nothing
+			}
 			switch what {
 			case "configmaps", "secrets", "services", "endpointslices", "ingresses", "networkpolicies", "persistentvolumeclaims":
 				s.Errorf("%s, cluster %s: %d × %s, want none", when, w.side.Name(), n, name)
