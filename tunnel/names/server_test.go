@@ -21,8 +21,8 @@ type upstream struct {
 	at    netip.AddrPort
 	zone  map[string][]string
 	asked atomic.Uint64
-	drop  atomic.Int64  // this many questions over UDP are not answered
-	hold  chan struct{} // nil, or answers wait until it is closed
+	drop  atomic.Int64                  // this many questions over UDP are not answered
+	hold  atomic.Pointer[chan struct{}] // nil, or answers wait until it is closed
 }
 
 func (u *upstream) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
@@ -31,8 +31,8 @@ func (u *upstream) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	if udp && u.drop.Add(-1) >= 0 {
 		return
 	}
-	if u.hold != nil {
-		<-u.hold
+	if hold := u.hold.Load(); hold != nil {
+		<-*hold
 	}
 	answer := (&dns.Msg{}).SetReply(m)
 	size := dns.MinMsgSize
@@ -316,7 +316,8 @@ func TestServer_AsksAgain(t *testing.T) {
 // TestServer_Bounded: one asker gets no more than its places; the rest of its questions are dropped.
 func TestServer_Bounded(t *testing.T) {
 	u := newUpstream(t, zone())
-	u.hold = make(chan struct{})
+	hold := make(chan struct{})
+	u.hold.Store(&hold)
 	s, at := start(t)
 	s.Set(tenantOf(u, "app-1"))
 	conn, err := net.Dial("udp", at.String())
@@ -333,8 +334,11 @@ func TestServer_Bounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	close(u.hold)
-	if got := s.gate.of[loopback]; got > mostQueriesPerSource {
+	s.gate.mu.Lock()
+	got := s.gate.of[loopback]
+	s.gate.mu.Unlock()
+	close(hold)
+	if got > mostQueriesPerSource {
 		t.Errorf("%d at a time", got)
 	}
 }
