@@ -2,9 +2,11 @@ package fidelity
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	typedcore "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -48,6 +50,15 @@ func changed() []shape {
 			then: setInApp(`"resources":{"requests":{"cpu":"30m"},"limits":{"cpu":"150m"}}`, "resize")},
 		{name: "memory-resized", when: ready, until: resized(corev1.ResourceMemory, "24Mi"), spec: always(sized),
 			then: setInApp(`"resources":{"requests":{"memory":"24Mi"},"limits":{"memory":"96Mi"}}`, "resize")},
+		{name: "memory-shrunk", when: ready, until: resized(corev1.ResourceMemory, "12Mi"), spec: always(sized),
+			then: setInApp(`"resources":{"requests":{"memory":"12Mi"},"limits":{"memory":"48Mi"}}`, "resize")},
+		{name: "resized-by-restart", when: ready, until: restarted(1), spec: always(sized + `, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]`),
+			then: setInApp(`"resources":{"requests":{"cpu":"30m"},"limits":{"cpu":"150m"}}`, "resize")},
+		{name: "resized-too-far", when: ready, until: ready, spec: always(`args: [sleep], resources: {requests: {cpu: 20m}}`),
+			then: forbidden(setInApp(`"resources":{"requests":{"cpu":"4k"}}`, "resize"))},
+		{name: "sidecar-image-changed", when: ready, until: restarted(1),
+			then: change(types.StrategicMergePatchType, `{"spec":{"initContainers":[{"name":"side","image":"`+otherImage+`"}]}}`),
+			spec: "initContainers: [{name: side, restartPolicy: Always, args: [sleep]}]\n" + always(`args: [sleep]`)},
 		{name: "deadline-set-later", when: ready, then: change(types.MergePatchType, `{"spec":{"activeDeadlineSeconds":1}}`), spec: always(`args: [sleep]`)},
 		{name: "labels-and-annotations-changed", when: ready,
 			then: change(types.MergePatchType, `{"metadata":{"labels":{"example.com/team":"blue","example.com/more":"yes"},"annotations":{"example.com/note":null,"example.com/quote":"none"}}}`),
@@ -90,5 +101,19 @@ func tolerates(key string) func(*corev1.Pod) bool {
 	return func(pod *corev1.Pod) bool {
 		return slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == key }) &&
 			pod.Status.ObservedGeneration == pod.Generation
+	}
+}
+
+// forbidden is a change that home's API server refuses by itself, since the node is too small for it.
+func forbidden(then func(context.Context, typedcore.PodInterface, string) error) func(context.Context, typedcore.PodInterface, string) error {
+	return func(ctx context.Context, pods typedcore.PodInterface, name string) error {
+		err := then(ctx, pods, name)
+		switch {
+		case apierrors.IsForbidden(err):
+			return nil
+		case err == nil:
+			return errors.New("the API server takes what the node has no room for")
+		}
+		return err
 	}
 }

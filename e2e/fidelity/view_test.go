@@ -52,10 +52,15 @@ func viewOf(pod *corev1.Pod) view {
 func (v view) warnings(pod *corev1.Pod, events []corev1.Event) {
 	same, uid := names(pod), regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	for i := range events {
-		if e := &events[i]; e.Type == corev1.EventTypeWarning && e.InvolvedObject.UID == pod.UID {
+		if e := &events[i]; e.Type == corev1.EventTypeWarning && e.InvolvedObject.UID == pod.UID && !byLuck(e.Message) {
 			v["warning "+e.Reason+": "+uid.ReplaceAllString(same.Replace(e.Message), "UID")] = "told"
 		}
 	}
+}
+
+// byLuck says whether a probe came before the program listened, or found a busy machine.
+func byLuck(message string) bool {
+	return strings.Contains(message, "connection refused") || strings.Contains(message, "timed out") || strings.Contains(message, "Timeout exceeded")
 }
 
 func (v view) warned(why string) bool {
