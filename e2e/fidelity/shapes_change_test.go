@@ -79,13 +79,14 @@ func joined(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Status.EphemeralContainerStatuses, func(c corev1.ContainerStatus) bool { return c.State.Running != nil })
 }
 
-// resized is a pod whose kubelet has done what was asked for, or says that it does not.
+// resized is a pod whose kubelet has done what was asked for. That may take it two looks: it makes memory smaller only once it has
+// measured how much the pod uses, and says PodResizeInProgress with an error until then.
 func resized(what corev1.ResourceName, want string) func(*corev1.Pod) bool {
 	return func(pod *corev1.Pod) bool {
 		if slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-			return (c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress) && c.Reason != ""
+			return c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress
 		}) {
-			return true
+			return false
 		}
 		return ready(pod) && slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
 			if c.Resources == nil {
