@@ -30,6 +30,7 @@ type pair struct {
 	views [2]view   // at home, in the peer: as last seen at rest
 	wrong string    // the last verdict
 	open  bool      // its pods are there
+	acted [2]bool   // at home, in the peer: changed as the shape says
 	rest  time.Time // when both were first seen so
 	done  bool
 	took  time.Duration
@@ -124,10 +125,17 @@ func (s *suite) judge(ctx context.Context) (bool, error) {
 	for i := range found.Items {
 		byName[found.Items[i].Name] = &found.Items[i]
 	}
+	events, err := s.kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return false, err
+	}
 	all := true
 	for _, p := range s.pairs {
 		if p.open {
-			p.judge(byName, s.seen)
+			if err := s.act(ctx, p, byName); err != nil {
+				return false, err
+			}
+			p.judge(byName, events.Items, s.seen)
 			p.took = time.Since(s.began)
 		}
 		if p.open && p.done {
@@ -155,8 +163,27 @@ func (s *suite) remove(ctx context.Context, p *pair) error {
 	return nil
 }
 
+// act changes the pods that are to be changed now, each once. They are not looked at in this round.
+func (s *suite) act(ctx context.Context, p *pair, byName map[string]*corev1.Pod) error {
+	for i, end := range []string{atHome, inPeer} {
+		if p.then == nil || p.acted[i] {
+			continue
+		}
+		pod := byName[p.name+"-"+end]
+		if pod == nil || !p.when(pod) {
+			continue
+		}
+		if err := p.then(ctx, s.kube.CoreV1().Pods(namespace), pod.Name); err != nil {
+			return fmt.Errorf("change pod %s: %w", pod.Name, err)
+		}
+		p.acted[i] = true
+		delete(byName, pod.Name)
+	}
+	return nil
+}
+
 // judge compares the two pods as they were last seen at rest.
-func (p *pair) judge(byName map[string]*corev1.Pod, seen map[reason]bool) {
+func (p *pair) judge(byName map[string]*corev1.Pod, events []corev1.Event, seen map[reason]bool) {
 	p.wrong = ""
 	for i, end := range []string{atHome, inPeer} {
 		pod := byName[p.name+"-"+end]
@@ -164,7 +191,11 @@ func (p *pair) judge(byName map[string]*corev1.Pod, seen map[reason]bool) {
 			p.wrong += "the pod is gone: " + end + "\n"
 			continue
 		}
-		if v := viewOf(pod); p.atRest(pod) {
+		v := viewOf(pod)
+		if p.warns != "" {
+			v.warnings(pod, events)
+		}
+		if p.atRest(pod) && (p.then == nil || p.acted[i]) && (p.warns == "" || v.warned(p.warns)) {
 			p.views[i] = v
 		} else if p.views[i] == nil {
 			p.wrong += fmt.Sprintf("not at rest: %s: %v\n", end, v)

@@ -1,12 +1,14 @@
 package fidelity
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	typedcore "k8s.io/client-go/kubernetes/typed/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
@@ -18,6 +20,11 @@ type shape struct {
 	spec string // a PodSpec in YAML; containers without an image get the app's
 	// until says when a pod has come to rest; nil: when it has ended.
 	until func(*corev1.Pod) bool
+	// then changes the pod, at home wherever it runs, once it is as when says; until is about what comes of it. Nil: nothing changes.
+	then func(context.Context, typedcore.PodInterface, string) error
+	when func(*corev1.Pod) bool
+	// warns is the reason of a Warning that a user finds among the Events of such a pod. All its Warnings are compared then.
+	warns string
 	// differs has the keys of view that differ by design, with the reason as in docs/reference.md.
 	differs map[string]reason
 	// refused is a pod that the peer does not take, since its pod security forbids it. It is not compared further.

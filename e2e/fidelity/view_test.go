@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -21,6 +22,7 @@ func viewOf(pod *corev1.Pod) view {
 	v["reason"] = s.Reason
 	v["message"] = s.Message
 	v["QoS class"] = string(s.QOSClass)
+	v["generation"] = fmt.Sprint(pod.Generation)
 	v["observed generation"] = fmt.Sprint(s.ObservedGeneration)
 	v["start time"] = known(s.StartTime != nil)
 	v["pod IP"] = known(s.PodIP != "")
@@ -36,11 +38,38 @@ func viewOf(pod *corev1.Pod) view {
 	for _, c := range s.ContainerStatuses {
 		v.container(c.Name, c)
 	}
+	for _, c := range s.EphemeralContainerStatuses {
+		v.container("ephemeral "+c.Name, c)
+	}
 	same := names(pod)
 	for key, value := range v {
 		v[key] = same.Replace(value)
 	}
 	return v
+}
+
+// warnings adds the Warnings that "kubectl describe" shows, whatever their number. A pod's UID in them is one of kubeletWords.
+func (v view) warnings(pod *corev1.Pod, events []corev1.Event) {
+	same, uid := names(pod), regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	for i := range events {
+		if e := &events[i]; e.Type == corev1.EventTypeWarning && e.InvolvedObject.UID == pod.UID && !byLuck(e.Message) {
+			v["warning "+e.Reason+": "+uid.ReplaceAllString(same.Replace(e.Message), "UID")] = "told"
+		}
+	}
+}
+
+// byLuck says whether a probe came before the program listened, or found a busy machine.
+func byLuck(message string) bool {
+	return strings.Contains(message, "connection refused") || strings.Contains(message, "timed out") || strings.Contains(message, "Timeout exceeded")
+}
+
+func (v view) warned(why string) bool {
+	for key := range v {
+		if strings.HasPrefix(key, "warning "+why+": ") {
+			return true
+		}
+	}
+	return false
 }
 
 // names replaces what two pods of one manifest cannot have in common.

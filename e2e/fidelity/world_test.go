@@ -36,6 +36,7 @@ type world struct {
 	lab  *lab.Lab
 	bin  string
 	kube kubernetes.Interface // home's
+	away kubernetes.Interface // the peer's
 	home string               // the real node of home
 }
 
@@ -86,6 +87,8 @@ func (w *world) start(t *testing.T) error {
 		}
 		if c.Name() == east {
 			w.kube = kube
+		} else {
+			w.away = kube
 		}
 		eventually(t, soon, func(ctx context.Context) error { // its controller is there
 			_, err := kube.CoordinationV1().Leases(lab.SpillwayNamespace).Get(ctx, lab.Spillwayd, metav1.GetOptions{})

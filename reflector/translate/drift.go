@@ -267,10 +267,11 @@ func sameToleration(a, b *corev1.Toleration) bool {
 	return a.MatchToleration(b) && (a.TolerationSeconds == nil || *a.TolerationSeconds == *b.TolerationSeconds)
 }
 
-// ephemeralDrift returns the ephemeral containers that the twin lacks, as the twin should have them.
+// ephemeralDrift returns the last ephemeral container that the twin lacks, as the twin should have it, in a list; nil if none.
+// One at a time and the last first, since they can never be taken away at home: one that the provider refuses, a privileged
+// one for example, would otherwise keep all later ones away.
 func ephemeralDrift(local, twin *corev1.Pod) []corev1.EphemeralContainer {
-	var missing []corev1.EphemeralContainer
-	for i := range local.Spec.EphemeralContainers {
+	for i := range slices.Backward(local.Spec.EphemeralContainers) {
 		want := &local.Spec.EphemeralContainers[i]
 		there := slices.ContainsFunc(twin.Spec.EphemeralContainers,
 			func(c corev1.EphemeralContainer) bool { return c.Name == want.Name })
@@ -283,9 +284,9 @@ func ephemeralDrift(local, twin *corev1.Pod) []corev1.EphemeralContainer {
 		c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
 			return !slices.ContainsFunc(twin.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
 		})
-		missing = append(missing, *added)
+		return []corev1.EphemeralContainer{*added}
 	}
-	return missing
+	return nil
 }
 
 // resizeDrift returns the resources that differ, nil if none.

@@ -239,6 +239,30 @@ func settles(t *testing.T, local, twin *corev1.Pod, subresource string) {
 	}
 }
 
+// TestDrift_LastEphemeralContainerFirst: an earlier one, which the provider may refuse for ever, keeps no later one away.
+func TestDrift_LastEphemeralContainerFirst(t *testing.T) {
+	local := web()
+	twin := admitted(local)
+	for _, name := range []string{"privileged", "debug"} {
+		local.Spec.EphemeralContainers = append(local.Spec.EphemeralContainers, corev1.EphemeralContainer{
+			EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: "box"},
+		})
+	}
+	for _, want := range []string{"debug", "privileged"} {
+		patch, subresource, err := Drift(local, twin, testEnv())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := `{"spec":{"ephemeralContainers":[{"name":"` + want + `","image":"box","resources":{}}]}}`; string(patch) != text || subresource != SubresourceEphemeralContainers {
+			t.Errorf("patch %s of %q, want %s", patch, subresource, text)
+		}
+		twin = apply(t, twin, patch)
+	}
+	if patch, _, err := Drift(local, twin, testEnv()); patch != nil || err != nil {
+		t.Errorf("still drifts by %s (%v)", patch, err)
+	}
+}
+
 // TestDrift_RandomPodsSettle: a new twin needs at most the ephemeral containers, and from any pod to any other a few
 // patches are enough.
 func TestDrift_RandomPodsSettle(t *testing.T) {

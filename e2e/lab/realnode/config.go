@@ -3,6 +3,7 @@ package realnode
 import (
 	"fmt"
 	"path"
+	"time"
 
 	"github.com/spillway-dev/spillway/e2e/lab/realnode/nodespec"
 )
@@ -22,6 +23,11 @@ const (
 	DNSImage   = "spillway.dev/lab/coredns:v1"
 	PauseImage = "spillway.dev/lab/pause:v1"
 )
+
+// SyncFrequency is how often the kubelets of the lab look at a pod again without a cause, so also how soon a changed ConfigMap or
+// Secret is in the files of a running pod: after SyncFrequency plus up to half of it (the jitter of kubelet's pod workers) plus the
+// second between two looks into their queue. Kubelet's own default, a minute, makes every test of mounted files wait for 91 s.
+const SyncFrequency = 10 * time.Second
 
 // clusterDomain is the DNS suffix of the clusters' Services.
 const clusterDomain = "cluster.local"
@@ -90,10 +96,12 @@ oomScoreAdj: 0
 podCIDR: %[7]s
 resolvConf: /etc/resolv.conf
 serializeImagePulls: false
+syncFrequency: %[10]s
 tlsCertFile: %[8]s
 tlsPrivateKeyFile: %[9]s
 volumePluginDir: /var/lib/kubelet/volume-plugins
-`, n.Addr, inNode("pki/ca.crt"), c.DNS, clusterDomain, criSocket, maxPods, n.PodCIDR, inNode("pki/serving.crt"), inNode("pki/serving.key"))
+`, n.Addr, inNode("pki/ca.crt"), c.DNS, clusterDomain, criSocket, maxPods, n.PodCIDR, inNode("pki/serving.crt"), inNode("pki/serving.key"),
+		SyncFrequency)
 }
 
 // proxyConfig: conntrack limits stay as they are, they belong to the machine. Endpoints are followed within 0.1 s instead of 1 s.

@@ -27,7 +27,7 @@ type witness struct {
 // see does each of its arguments in order. VERB:ARGUMENT notes a line `VERB:ARGUMENT "what there is"`, except those that do something:
 //
 //	env:NAME file:PATH tree:DIR host cwd id args procs mount:PATH write:PATH resolve:NAME finds:NAME status:FIELD proc:PATH get:URL stdin
-//	to:PATH touch:PATH until:PATH first:PATH:CODE serve:ADDR stay hog:MEGABYTES exit:CODE kill
+//	to:PATH touch:PATH until:PATH until:PATH=CONTENT first:PATH:CODE serve:ADDR stay hog:MEGABYTES exit:CODE kill
 //
 // After the word -- come arguments of no meaning, for args.
 func see(words []string) error {
@@ -131,12 +131,13 @@ func health(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ok\n")
 }
 
-// await waits until a file exists, for a minute at most.
-func await(path string) error {
+// await waits until a file exists, with that content if one is said (PATH=CONTENT), for a minute at most.
+func await(what string) error {
+	path, want, said := strings.Cut(what, "=")
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for range 3000 {
-		if _, err := os.Stat(path); err == nil {
+		if data, err := os.ReadFile(path); err == nil && (!said || string(data) == want) {
 			return nil
 		}
 		<-tick.C
