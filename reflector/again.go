@@ -7,19 +7,28 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 )
 
-// sentPatch is the last patch sent to a twin.
+// sentTo is where a patch was sent: the key of the pod, and the subresource of its twin.
+type sentTo struct {
+	key
+	subresource string
+}
+
+// sentPatch is the last patch sent there.
 type sentPatch struct {
 	patch string
 	at    time.Time
 }
 
-// sentLately says whether this very patch was sent to the twin within retryRefused. The provider then refuses it, or
+// sentLately says whether the step is a patch that was sent to the twin within retryRefused. The provider then refuses it, or
 // something there undoes it: sending it again at once would be a storm.
-func (p *Pair) sentLately(k key, patch []byte, now time.Time) bool {
+func (p *Pair) sentLately(k key, todo step, now time.Time) bool {
+	if todo.kind != stepPatch {
+		return false
+	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	last, ok := p.sent[k]
-	return ok && last.patch == string(patch) && now.Sub(last.at) < retryRefused
+	last, ok := p.sent[sentTo{k, todo.subresource}]
+	return ok && last.patch == string(todo.patch) && now.Sub(last.at) < retryRefused
 }
 
 func (p *Pair) noteSent(k key, todo step, now time.Time) {
@@ -28,7 +37,7 @@ func (p *Pair) noteSent(k key, todo step, now time.Time) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sent[k] = sentPatch{string(todo.patch), now}
+	p.sent[sentTo{k, todo.subresource}] = sentPatch{string(todo.patch), now}
 }
 
 // refusedTwin is a twin that the provider did not take.

@@ -54,20 +54,20 @@ type Pair struct {
 	ingress atomic.Pointer[string] // the class by which the peer serves Ingresses of here; nil or empty: none
 
 	mu      sync.RWMutex
-	ctx     context.Context     // guarded by mu; that of Run, nil before it
-	spaces  map[string]*space   // guarded by mu; by local namespace
-	gone    map[types.UID]bool  // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
-	taken   map[key]string      // guarded by mu; objects whose name a foreign object holds at the peer, with the words
-	made    map[key]time.Time   // guarded by mu; when the twins of objects were made that the caches do not show yet
-	done    map[key]doneStep    // guarded by mu; the last step of each pod, until it is gone
-	refused map[key]refusedTwin // guarded by mu; the last twin of each pod that the provider did not take, until the pod is gone
-	sent    map[key]sentPatch   // guarded by mu; the last patch sent to each twin, until its local pod is gone
-	wg      sync.WaitGroup      // the caches of spaces
+	ctx     context.Context      // guarded by mu; that of Run, nil before it
+	spaces  map[string]*space    // guarded by mu; by local namespace
+	gone    map[types.UID]bool   // guarded by mu; local UIDs whose twin was seen deleted, until the local pod is gone
+	taken   map[key]string       // guarded by mu; objects whose name a foreign object holds at the peer, with the words
+	made    map[key]time.Time    // guarded by mu; when the twins of objects were made that the caches do not show yet
+	done    map[key]doneStep     // guarded by mu; the last step of each pod, until it is gone
+	refused map[key]refusedTwin  // guarded by mu; the last twin of each pod that the provider did not take, until the pod is gone
+	sent    map[sentTo]sentPatch // guarded by mu; the last patch sent to each twin, until its local pod is gone
+	wg      sync.WaitGroup       // the caches of spaces
 }
 
 func newPair(h *Home, cfg PairConfig) *Pair {
 	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
-		refused: map[key]refusedTwin{}, sent: map[key]sentPatch{}, done: map[key]doneStep{}, made: map[key]time.Time{}}
+		refused: map[key]refusedTwin{}, sent: map[sentTo]sentPatch{}, done: map[key]doneStep{}, made: map[key]time.Time{}}
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
 		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
@@ -363,37 +363,4 @@ func (p *Pair) enqueueReferences(pod *corev1.Pod) {
 	if len(translate.Tokens(&pod.Spec)) > 0 {
 		p.home.queue.Add(key{p.cfg.Node, kindToken, pod.Namespace, translate.TokenSecretName(pod.UID)})
 	}
-}
-
-// noteGone keeps the evidence that the twin of a local pod was seen deleted, for as long as that pod exists.
-func (p *Pair) noteGone(namespace, name string, uid types.UID) {
-	if local, ok := p.local.Get(namespace, name); !ok || local.UID != uid {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.gone[uid] = true
-}
-
-func (p *Pair) seenGone(uid types.UID) bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.gone[uid]
-}
-
-// forget drops what was kept for a local pod that no longer exists.
-func (p *Pair) forget(local *corev1.Pod) {
-	p.home.events.forget(local.UID)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.gone, local.UID)
-	delete(p.sent, p.podKey(local.Namespace, local.Name))
-	delete(p.refused, p.podKey(local.Namespace, local.Name))
-	delete(p.done, p.podKey(local.Namespace, local.Name))
-}
-
-func (p *Pair) forgetGone(uid types.UID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.gone, uid)
 }

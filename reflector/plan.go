@@ -55,8 +55,6 @@ type planEnv struct {
 	taken string
 	// twinSeenGone: the twin of this very local pod was seen to be deleted.
 	twinSeenGone bool
-	// keepDrift: the patch that the twin needs was sent moments ago and did not settle; go on with the status.
-	keepDrift bool
 	// recreateIn: after this time without the peer the pod is removed, so that another is made elsewhere; below zero: now.
 	// Zero: never.
 	recreateIn time.Duration
@@ -204,7 +202,7 @@ func planPresent(local, twin *corev1.Pod, env planEnv) step {
 		}
 	} else if patch, subresource, err := translate.Drift(local, twin, env.Env); err != nil {
 		return step{kind: stepNone, err: err}
-	} else if patch != nil && !env.keepDrift {
+	} else if patch != nil {
 		return step{kind: stepPatch, patch: patch, subresource: subresource}
 	}
 	return setStatus(local, translate.PodStatus(local, twin, env.Env))

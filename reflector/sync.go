@@ -58,8 +58,8 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 	env := p.podEnv(s, local, twin)
 	todo := plan(local, twin, env)
 	again := env.recreateIn
-	if todo.kind == stepPatch && p.sentLately(k, todo.patch, env.now) {
-		env.keepDrift, again = true, retryRefused
+	for p.sentLately(k, todo, env.now) {
+		env.Skip, again = append(env.Skip, todo.subresource), retryRefused
 		todo = plan(local, twin, env)
 	}
 	if todo.err != nil {

@@ -135,6 +135,10 @@ type Env struct {
 	// DNS answers twins under the names of home where namespaces have others at the peer.
 	DNS DNS
 
+	// Skip are subresources that Drift passes over, since the peer has just refused what it would send there: one refusal does
+	// not hold up the rest.
+	Skip []string
+
 	// Virtual says whether a node of home is a virtual one. Nil: none but NodeName is.
 	Virtual func(node string) bool
 

@@ -15,6 +15,11 @@ const (
 	SubresourceEphemeralContainers = "ephemeralcontainers"
 )
 
+// Subresources are all that Drift patches, the pod itself ("") among them.
+func Subresources() []string {
+	return []string{"", SubresourceEphemeralContainers, SubresourceResize}
+}
+
 // object is a piece of a patch. Marshalling sorts its keys.
 type object map[string]any
 
@@ -47,13 +52,14 @@ func Drift(local, twin *corev1.Pod, env Env) (patch []byte, subresource string, 
 }
 
 func drift(local, twin *corev1.Pod, env Env) (patch object, subresource string) {
-	if pod := podDrift(local, twin, env); pod != nil {
+	wanted := func(subresource string) bool { return !slices.Contains(env.Skip, subresource) }
+	if pod := podDrift(local, twin, env); pod != nil && wanted("") {
 		return pod, ""
 	}
-	if added := ephemeralDrift(local, twin); added != nil {
+	if added := ephemeralDrift(local, twin); added != nil && wanted(SubresourceEphemeralContainers) {
 		return object{"spec": object{"ephemeralContainers": added}}, SubresourceEphemeralContainers
 	}
-	if spec := resizeDrift(&local.Spec, &twin.Spec); spec != nil {
+	if spec := resizeDrift(&local.Spec, &twin.Spec); spec != nil && wanted(SubresourceResize) {
 		return object{"spec": spec}, SubresourceResize
 	}
 	return nil, ""
