@@ -13,6 +13,7 @@ import (
 func ingresses() objectKind[*networkingv1.Ingress] {
 	return objectKind[*networkingv1.Ingress]{
 		kind:     kindIngress,
+		spare:    true,
 		byItself: true,
 		watch: func(c kubernetes.Interface, namespace string, tweak func(*metav1.ListOptions)) cache.ListerWatcher {
 			return live.ListWatch(c, c.NetworkingV1().Ingresses(namespace), tweak)

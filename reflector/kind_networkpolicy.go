@@ -13,6 +13,7 @@ import (
 func (h *Home) networkPolicies() objectKind[*networkingv1.NetworkPolicy] {
 	return objectKind[*networkingv1.NetworkPolicy]{
 		kind:     kindNetworkPolicy,
+		spare:    true,
 		byItself: true,
 		watch: func(c kubernetes.Interface, namespace string, tweak func(*metav1.ListOptions)) cache.ListerWatcher {
 			return live.ListWatch(c, c.NetworkingV1().NetworkPolicies(namespace), tweak)

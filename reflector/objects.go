@@ -73,6 +73,9 @@ type objectKind[T live.Object] struct {
 	secrets func(T) []string
 	// trim drops from a copy what nobody reads. managedFields of our own must stay.
 	trim func(T)
+	// spare: pods can do without the kind where the peer does not let us see it, as one whose installation is older than the kind
+	// does.
+	spare bool
 	// own are rules of this kind in the place of the loop's. May be nil.
 	own *ownRules[T]
 }
@@ -240,9 +243,13 @@ func (c *typedCopies[T]) names() []string {
 }
 
 func (l *typedLoop[T]) open(s *space) objectCopies {
+	lw := l.watch(s.pair.cfg.Remote, s.remote, s.ours(l.mark))
+	if l.spare {
+		lw = live.IfAllowed(lw)
+	}
 	return &typedCopies[T]{namespace: s.remote, Cache: live.New(live.Options[T]{
 		Name: string(l.kind) + "s in " + s.remote, Trim: l.trim,
-		ListWatch: l.watch(s.pair.cfg.Remote, s.remote, s.ours(l.mark)),
+		ListWatch: lw,
 		Changed: func(before, now T) {
 			s.objectChanged(l.kind, firstSet(now, before))
 			if l.own != nil {
