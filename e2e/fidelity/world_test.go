@@ -113,6 +113,26 @@ func (w *world) peer(t *testing.T) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("peer: %w\n%s", err, out)
 	}
+	for _, kube := range []kubernetes.Interface{w.kube, w.away} {
+		eventually(t, soon, func(ctx context.Context) error { return settled(ctx, kube) })
+	}
+	return nil
+}
+
+// settled says which node its cluster still takes for not ready: the node controller takes that back a moment after the node has
+// said so, and until then a scheduler warns.
+func settled(ctx context.Context, kube kubernetes.Interface) error {
+	nodes, err := kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes.Items {
+		for _, taint := range n.Spec.Taints {
+			if taint.Key == corev1.TaintNodeNotReady {
+				return fmt.Errorf("node %s has the taint %s", n.Name, taint.Key)
+			}
+		}
+	}
 	return nil
 }
 
