@@ -28,7 +28,7 @@ const kubeletDelay = realnode.SyncFrequency*3/2 + time.Second
 const spillwayDelay = time.Second
 
 // mounting is how many pods there are at each end, changes how often what they mount changes.
-const mounting, changes = 4, 3
+const mounting, changes = 4, 2
 
 // mountedShape mounts one ConfigMap and one Secret, each plain and in a projected volume.
 func mountedShape(number int) shape {

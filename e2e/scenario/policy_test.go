@@ -164,7 +164,7 @@ func (s *scenario) misfits(ctx context.Context, want int32) error {
 // TestPolicyAndWorkloadAtOnce: who applies a policy and its Deployment in one go gets no pod at home.
 func TestPolicyAndWorkloadAtOnce(t *testing.T) {
 	s := begin(t)
-	for range 5 {
+	for range 2 {
 		s.ns = s.namespace(false)
 		_, err := s.policies().Create(s.ctx, &v1alpha1.OffloadPolicy{
 			ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: s.ns}, Spec: v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways},

@@ -22,7 +22,7 @@ func atRestFor(t *testing.T) time.Duration {
 	t.Helper()
 	d, err := time.ParseDuration(os.Getenv("REST"))
 	if err != nil {
-		return 20 * time.Second
+		return 10 * time.Second
 	}
 	return d
 }
