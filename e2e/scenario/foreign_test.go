@@ -13,6 +13,7 @@ import (
 // TestForeignPod: a pod of the same name in the tenant namespace that Spillway did not make is reported and left alone,
 // and the local pod starts when it has gone.
 func TestForeignPod(t *testing.T) {
+	t.Parallel() // it waits for most of its time, and breaks nothing that others use
 	s := begin(t)
 	pods := s.provider.kube.CoreV1().Pods(s.tenantNamespace(s.ns))
 	foreign := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.PodSpec{Containers: remoteSpec().Containers}}

@@ -15,6 +15,7 @@ import (
 // TestTenantNamespaceDeleted: the provider's administrator deletes a tenant's namespace, and something holds it half-way. New pods are
 // refused in the provider's words; when it has gone it is made again, and everything runs by itself.
 func TestTenantNamespaceDeleted(t *testing.T) {
+	t.Parallel() // as TestForeignPod
 	s := begin(t)
 	remote := s.tenantNamespace(s.ns)
 	s.create(s.remotePod("before"))
