@@ -23,12 +23,12 @@ const (
 // empty, which must mean nothing to those who read it but that they cannot know. It is for objects that one can do without. A right
 // that is granted later is seen within a minute; one that is taken away later is an error like any other.
 func IfAllowed(lw cache.ListerWatcher) cache.ListerWatcher {
-	return &ifAllowed{ListerWatcherWithContext: cache.ToListerWatcherWithContext(lw), inner: lw}
+	return &ifAllowed{ListerWatcher: lw, inner: cache.ToListerWatcherWithContext(lw)}
 }
 
 type ifAllowed struct {
-	cache.ListerWatcherWithContext
-	inner  cache.ListerWatcher
+	cache.ListerWatcher
+	inner  cache.ListerWatcherWithContext
 	denied atomic.Int32 // in a row
 	known  atomic.Bool  // was listed once
 }
@@ -37,21 +37,13 @@ var _ cache.ListerWatcher = (*ifAllowed)(nil)
 
 // IsWatchListSemanticsUnSupported says what lw says; fakes cannot stream a list.
 func (l *ifAllowed) IsWatchListSemanticsUnSupported() bool {
-	inner, ok := l.inner.(interface{ IsWatchListSemanticsUnSupported() bool })
-	return ok && inner.IsWatchListSemanticsUnSupported()
-}
-
-func (l *ifAllowed) List(o metav1.ListOptions) (runtime.Object, error) {
-	return l.inner.List(o) // the Reflector asks with a context
-}
-
-func (l *ifAllowed) Watch(o metav1.ListOptions) (watch.Interface, error) {
-	return l.inner.Watch(o)
+	lw, ok := l.ListerWatcher.(interface{ IsWatchListSemanticsUnSupported() bool })
+	return ok && lw.IsWatchListSemanticsUnSupported()
 }
 
 // ListWithContext lists, or gives an empty list once it has been denied often enough and was never granted.
 func (l *ifAllowed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	list, err := l.ListerWatcherWithContext.ListWithContext(ctx, o)
+	list, err := l.inner.ListWithContext(ctx, o)
 	switch {
 	case err == nil:
 		l.denied.Store(0)
@@ -73,5 +65,5 @@ func (l *ifAllowed) WatchWithContext(ctx context.Context, o metav1.ListOptions) 
 			return nil, apierrors.NewResourceExpired("list again: the right may have been granted")
 		}
 	}
-	return l.ListerWatcherWithContext.WatchWithContext(ctx, o)
+	return l.inner.WatchWithContext(ctx, o)
 }
