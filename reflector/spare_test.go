@@ -2,6 +2,7 @@ package reflector
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,10 +17,11 @@ import (
 // objects follow.
 func TestLoop_OlderProvider(t *testing.T) {
 	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "closed", Namespace: "shop", UID: "np-1"}}
-	older := true
+	var older atomic.Bool
+	older.Store(true)
 	prepare := func(l *loop) {
 		l.peer.PrependReactor("*", "networkpolicies", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return older, nil, apierrors.NewForbidden(networkingv1.Resource("networkpolicies"), "",
+			return older.Load(), nil, apierrors.NewForbidden(networkingv1.Resource("networkpolicies"), "",
 				fmt.Errorf("User \"consumer\" cannot list resource \"networkpolicies\""))
 		})
 	}
@@ -38,7 +40,7 @@ func TestLoop_OlderProvider(t *testing.T) {
 		if n := len(l.writes(l.peer)); n > 25 {
 			t.Errorf("%d attempts at the policy in ten minutes", n)
 		}
-		older = false
+		older.Store(false)
 		l.pass(2 * time.Minute)
 		if got := l.writes(l.peer); len(got) != 1 || got[0] != "create networkpolicies shop-1f2e/closed" {
 			t.Errorf("the right is granted: %v", got)
