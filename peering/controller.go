@@ -290,7 +290,7 @@ func (c *Controller) ensureNode(ctx context.Context, p *v1alpha1.Peering, l *lin
 	last.Addresses, last.OwnAddresses = seenAs(&p.Spec), ownSeenAs(&p.Spec)
 	last.OwnPods, last.HomeAPI = ownPods(p), ownAPI(p, last.OwnAddresses)
 	c.last[p.Name] = last
-	c.cfg.Policies.place(last)
+	c.cfg.Policies.setPlace(last, s.remote == nil || len(s.remote.Status.NodeLabels) > 0) // else the Node itself was read
 	c.cfg.Nodes.Ensure(last)
 	return nil
 }

@@ -101,12 +101,12 @@ type misfit struct {
 func (m *misfits) count(p *v1alpha1.OffloadPolicy, namespace *corev1.Namespace, pods []*corev1.Pod) governed {
 	var g governed
 	for _, pod := range pods {
-		verdict := m.cfg.Policies.judge(namespace, pod, pod.Spec.NodeName)
+		verdict, sure := m.cfg.Policies.judge(namespace, pod, pod.Spec.NodeName)
 		if verdict.Policy != p.Name || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 			continue
 		}
 		g.all++
-		if verdict.Refusal != "" {
+		if verdict.Refusal != "" && sure {
 			g.wrong = append(g.wrong, misfit{pod, verdict.Refusal})
 		}
 	}

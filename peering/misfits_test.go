@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -57,5 +58,36 @@ func TestWishedName(t *testing.T) {
 	}
 	if (tenant{share: v1alpha1.Share{NamespaceNames: v1alpha1.NamespaceNamesSameIfFree}}).mayShare(wishedName("shop", "Chosen/../x")) {
 		t.Error("a wish that is no name is granted")
+	}
+}
+
+// TestMisfits_NeedLabelsThatAreKnown: a provider that cordons all its nodes tells no labels; no pod that runs there is a misfit for that.
+func TestMisfits_NeedLabelsThatAreKnown(t *testing.T) {
+	region := metav1.LabelSelector{MatchLabels: map[string]string{"topology.kubernetes.io/region": "eu"}}
+	p := &v1alpha1.OffloadPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "shop"}, Spec: v1alpha1.OffloadPolicySpec{
+		When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Selector: &region}}, Misfits: v1alpha1.MisfitsEvict}}
+	policies := &Policies{
+		sets: map[string]governance{"shop": {Set: policy.NewSet([]*v1alpha1.OffloadPolicy{p})}}, places: map[string]place{},
+	}
+	m := newMisfits(&Config{Policies: policies})
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"}, Spec: corev1.PodSpec{NodeName: "far"}}
+	shop := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
+	for name, row := range map[string]struct {
+		prepare func()
+		want    int
+	}{
+		"a node that is not known":  {func() { policies.dropPlace("far") }, 0},
+		"a peer that tells nothing": {func() { policies.setPlace(Node{Peer: "far", NodeName: "far"}, false) }, 0},
+		"a peer of another region": {func() {
+			policies.setPlace(Node{Peer: "far", NodeName: "far", Labels: map[string]string{"topology.kubernetes.io/region": "us"}}, true)
+		}, 1},
+		"a peer of the right region": {func() { policies.setPlace(Node{Peer: "far", NodeName: "far", Labels: region.MatchLabels}, true) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			row.prepare()
+			if g := m.count(p, shop, []*corev1.Pod{pod}); g.all != 1 || len(g.wrong) != row.want {
+				t.Errorf("%d pods, %d misfits, want %d", g.all, len(g.wrong), row.want)
+			}
+		})
 	}
 }

@@ -25,9 +25,22 @@ type Policies struct {
 	cache  *live.Cache[*v1alpha1.OffloadPolicy]
 
 	mu      sync.RWMutex
-	sets    map[string]policy.Set    // guarded by mu; by namespace; only those with policies
-	places  map[string]policy.Place  // guarded by mu; by name of the virtual node
-	changed []func(namespace string) // guarded by mu
+	sets    map[string]governance          // guarded by mu; by namespace; only those with policies
+	places  map[string]place               // guarded by mu; by name of the virtual node
+	changed map[*func(string)]func(string) // guarded by mu; whom to tell
+}
+
+// governance is what the policies of a namespace say, read once. Its maps are shared: they are not changed.
+type governance struct {
+	policy.Set
+	all, none map[string]bool
+}
+
+// place is a virtual node. sure is false while the peer offers no node: it then tells no labels either, and nothing follows from
+// their absence for pods that run.
+type place struct {
+	policy.Place
+	sure bool
 }
 
 // NewPolicies returns Policies that know nothing before Run.
@@ -36,7 +49,9 @@ func NewPolicies(config *rest.Config) (*Policies, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Policies{client: client, sets: map[string]policy.Set{}, places: map[string]policy.Place{}}
+	p := &Policies{
+		client: client, sets: map[string]governance{}, places: map[string]place{}, changed: map[*func(string)]func(string){},
+	}
 	all := client("")
 	p.cache = live.New(live.Options[*v1alpha1.OffloadPolicy]{
 		Name: "offload policies", ListWatch: live.ListWatch(all, all, nil),
@@ -68,28 +83,38 @@ func (p *Policies) Synced() bool { return p.cache.HasSynced() }
 func (p *Policies) Notify(changed func(namespace string)) (stop func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.changed = append(p.changed, changed)
-	i := len(p.changed) - 1
+	id := &changed
+	p.changed[id] = changed
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.changed[i] = func(string) {}
+		delete(p.changed, id)
 	}
 }
 
 // read makes the set of a namespace anew.
 func (p *Policies) read(namespace string) {
-	set := policy.NewSet(p.cache.Index(cache.NamespaceIndex, namespace))
+	g := governance{Set: policy.NewSet(p.cache.Index(cache.NamespaceIndex, namespace))}
+	g.all, g.none = reach(g.Reflect())
 	p.mu.Lock()
-	if set.Len() == 0 {
+	if g.Len() == 0 {
 		delete(p.sets, namespace)
 	} else {
-		p.sets[namespace] = set
+		p.sets[namespace] = g
 	}
-	changed := slices.Clone(p.changed)
 	p.mu.Unlock()
-	for _, tell := range changed {
-		tell(namespace)
+	p.tell(namespace)
+}
+
+// tell tells everybody that the policies of namespaces mean something else now.
+func (p *Policies) tell(namespaces ...string) {
+	p.mu.RLock()
+	changed := slices.Collect(maps.Values(p.changed))
+	p.mu.RUnlock()
+	for _, namespace := range namespaces {
+		for _, tell := range changed {
+			tell(namespace)
+		}
 	}
 }
 
@@ -97,46 +122,52 @@ func (p *Policies) read(namespace string) {
 func (p *Policies) Set(namespace string) policy.Set {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.sets[namespace]
+	return p.sets[namespace].Set
 }
 
 // Governed returns the policies of all namespaces that have some, by namespace.
 func (p *Policies) Governed() map[string]policy.Set {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return maps.Clone(p.sets)
+	out := make(map[string]policy.Set, len(p.sets))
+	for namespace, g := range p.sets {
+		out[namespace] = g.Set
+	}
+	return out
 }
 
-// place says what the virtual node of a peer is, to those who ask where pods may be.
-func (p *Policies) place(n Node) {
+// setPlace says what the virtual node of a peer is, to those who ask where pods may be.
+func (p *Policies) setPlace(n Node, sure bool) {
 	labels := map[string]string{corev1.LabelHostname: n.NodeName, corev1.LabelOSStable: "linux"}
 	maps.Copy(labels, n.Labels)
 	labels[v1alpha1.LabelPeer] = n.Peer
 	p.mu.Lock()
 	before, known := p.places[n.NodeName]
-	p.places[n.NodeName] = policy.Place{Peer: n.Peer, Labels: labels}
-	same := known && maps.Equal(before.Labels, labels)
-	governed, changed := slices.Collect(maps.Keys(p.sets)), slices.Clone(p.changed)
+	p.places[n.NodeName] = place{policy.Place{Peer: n.Peer, Labels: labels}, sure}
+	governed := slices.Collect(maps.Keys(p.sets))
 	p.mu.Unlock()
-	if same {
-		return
-	}
-	for _, namespace := range governed {
-		for _, tell := range changed {
-			tell(namespace)
-		}
+	if !known || !maps.Equal(before.Labels, labels) {
+		p.tell(governed...)
 	}
 }
 
-// judge says what the policies say about a pod on a virtual node.
-func (p *Policies) judge(namespace *corev1.Namespace, pod *corev1.Pod, node string) policy.Verdict {
+// dropPlace forgets a virtual node that is gone.
+func (p *Policies) dropPlace(node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.places, node)
+}
+
+// judge says what the policies say about a pod on a virtual node. sure is false while too little is known of the node to hold its
+// labels against a pod that runs.
+func (p *Policies) judge(namespace *corev1.Namespace, pod *corev1.Pod, node string) (verdict policy.Verdict, sure bool) {
 	p.mu.RLock()
-	set, at := p.sets[namespace.Name], p.places[node]
+	g, at := p.sets[namespace.Name], p.places[node]
 	p.mu.RUnlock()
-	return set.Judge(namespace, pod.Labels, at)
+	return g.Judge(namespace, pod.Labels, at.Place), at.sure
 }
 
-// NamespaceRules says what of a namespace may leave this cluster. Kinds are in lower case.
+// NamespaceRules says what of a namespace may leave this cluster. Kinds are in lower case. Shared: do not change its maps.
 type NamespaceRules struct {
 	Refusal   string
 	All, None map[string]bool
@@ -144,12 +175,10 @@ type NamespaceRules struct {
 
 // Namespace says what of a namespace may leave this cluster.
 func (p *Policies) Namespace(ns *corev1.Namespace) NamespaceRules {
-	set := p.Set(ns.Name)
-	rules := NamespaceRules{Refusal: set.Closed(ns)}
-	if set.Len() > 0 {
-		rules.All, rules.None = reach(set.Reflect())
-	}
-	return rules
+	p.mu.RLock()
+	g := p.sets[ns.Name]
+	p.mu.RUnlock()
+	return NamespaceRules{Refusal: g.Closed(ns), All: g.all, None: g.none}
 }
 
 // reach names the kinds of which everything, and those of which nothing follows.
@@ -178,7 +207,7 @@ type PodRules struct {
 
 // Pod says whether a pod of a namespace may run on a virtual node, and what follows from its being there.
 func (p *Policies) Pod(ns *corev1.Namespace, pod *corev1.Pod, node string) PodRules {
-	v := p.judge(ns, pod, node)
+	v, _ := p.judge(ns, pod, node) // the scheduler went by the labels that the node has
 	rules := PodRules{Refusal: v.Refusal, RecreateAfter: v.RecreateAfter}
 	if v.Patch != nil {
 		rules.NodeSelector, rules.Tolerations = v.Patch.NodeSelector, v.Patch.Tolerations
@@ -191,7 +220,7 @@ func (p *Policies) Pod(ns *corev1.Namespace, pod *corev1.Pod, node string) PodRu
 func (p *Policies) StorageClass(namespace, node string) string {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.sets[namespace].StorageClass(p.places[node])
+	return p.sets[namespace].StorageClass(p.places[node].Place)
 }
 
 // wishes says how the namespaces that a peer is asked for want to be called there.

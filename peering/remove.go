@@ -51,7 +51,9 @@ func (c *Controller) removeNode(ctx context.Context, p *v1alpha1.Peering) (gone 
 			return false, nil
 		}
 		if _, running := c.cfg.Nodes.State(p.Name); !running && hasOffer(s.remote) && p.Spec.Borrow != nil {
-			c.cfg.Nodes.Ensure(wantedNode(p, l, s)) // after a restart: the pods' twins must be seen to end
+			n := wantedNode(p, l, s)
+			c.cfg.Policies.setPlace(n, false)
+			c.cfg.Nodes.Ensure(n) // after a restart: the pods' twins must be seen to end
 		}
 	}
 	gone, _, err = c.cfg.Nodes.Remove(ctx, p.Name, nodeName(p.Spec.Borrow, p.Name), force)
@@ -65,6 +67,7 @@ func (c *Controller) removeNode(ctx context.Context, p *v1alpha1.Peering) (gone 
 	}
 	c.closeLink(p.Name)
 	delete(c.last, p.Name)
+	c.cfg.Policies.dropPlace(nodeName(p.Spec.Borrow, p.Name))
 	return true, nil
 }
 
