@@ -58,6 +58,16 @@ func (p *Pair) refusedLately(k key, twin *corev1.Pod, now time.Time) time.Durati
 	return 0
 }
 
+// forgetRefused is called after a step: a twin that was made is refused no longer.
+func (p *Pair) forgetRefused(k key, todo step) {
+	if todo.kind != stepCreate {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.refused, k)
+}
+
 func (p *Pair) noteRefused(k key, twin *corev1.Pod, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -27,7 +27,7 @@ type NamespaceRules struct {
 	// Refusal says why no pod may; empty when pods may.
 	Refusal string
 	// All names the kinds, in lower case, of which every object follows: configmap, secret. None names those of which no object does:
-	// service, ingress, networkpolicy. Shared: do not change them.
+	// service, endpointslice, ingress, networkpolicy. Shared: do not change them.
 	All, None map[string]bool
 }
 

@@ -78,6 +78,7 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 	err := p.do(ctx, s, local, twin, todo)
 	if err == nil {
 		p.noteSent(k, todo, env.now)
+		p.forgetRefused(k, todo)
 		return again, nil
 	}
 	reason, refused := refusalReason(err)

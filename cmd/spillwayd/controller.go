@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -226,7 +227,9 @@ func serve(ctx context.Context, webhook *admission.Server, cfg peering.Config) e
 	<-ready
 	defer cfg.Policies.Notify(nodes.RulesChanged)()
 	if webhook != nil {
-		go webhook.Register(ctx)
+		var registering sync.WaitGroup
+		registering.Go(func() { webhook.Register(ctx) })
+		defer registering.Wait() // before another replica may lead
 	}
 	controller.Run(ctx)
 	<-done

@@ -33,7 +33,7 @@ type ifAllowed struct {
 	known  atomic.Bool  // was listed once
 }
 
-var _ cache.ListerWatcher = (*ifAllowed)(nil)
+var _ cache.ListerWatcherWithContext = (*ifAllowed)(nil) // what the Reflector uses
 
 // IsWatchListSemanticsUnSupported says what lw says; fakes cannot stream a list.
 func (l *ifAllowed) IsWatchListSemanticsUnSupported() bool {
