@@ -152,8 +152,12 @@ func (c call) do() answered {
 		return answered{Error: err.Error()}
 	}
 	defer conn.Close()
+	patience := 700 * time.Millisecond
+	if c.Proto == "tcp" {
+		patience = 5 * time.Second // it sends again itself
+	}
 	for range 5 { // of UDP: the first large ones may be lost to path MTU discovery
-		_ = conn.SetDeadline(time.Now().Add(700 * time.Millisecond))
+		_ = conn.SetDeadline(time.Now().Add(patience))
 		if _, err = conn.Write([]byte(strings.Repeat("x", c.Size))); err != nil {
 			continue
 		}

@@ -98,7 +98,7 @@ func TestFailover(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	worst := time.Duration(0)
 	for i := range 4 {
 		holder := w.holder(t, east)
@@ -135,7 +135,7 @@ func TestGatewayNodeKilled(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	holder := w.holder(t, east)
 	other := home[0]
 	if other.node == holder {
@@ -163,7 +163,7 @@ func TestGatewayNodeKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.holder(t, east)
-	w.opened(t, other, away[0])
+	w.opened(t, []*caller{other}, away)
 	t.Logf("%s is a member again %s after its agent started", holder, round(time.Since(began)))
 }
 
@@ -173,7 +173,7 @@ func TestAPIServersDown(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	for _, name := range []string{east, west} {
 		if err := w.sides[name].Kill(t.Context(), lab.APIServer); err != nil {
 			t.Fatal(err)
@@ -213,7 +213,7 @@ func TestOverTLS(t *testing.T) {
 	ns := w.namespace(t, "away", "home")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	if err := w.fault(t.Context(), w.between(east, west, "meta l4proto udp")...); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package joined
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -22,9 +23,9 @@ func TestMatrix(t *testing.T) {
 	cells := 0
 	for _, provider := range []string{west, far} {
 		away := w.pods(t, ns, provider, provider, 2)
-		w.opened(t, home[0], away[0])
 		for _, h := range home {
 			for _, a := range away {
+				w.meet(t, h, a)
 				for _, proto := range []string{"tcp", "udp", "icmp"} {
 					for _, size := range []int{10, 3000} {
 						cells += 2
@@ -38,22 +39,40 @@ func TestMatrix(t *testing.T) {
 				t.Fatal(err)
 			}
 			cells += 2
-			w.cell(t, h, call{Proto: "tcp", To: netip.AddrPortFrom(netip.MustParseAddr(svc.Spec.ClusterIP), podPort), Size: 3000}, w.seen(t, provider, east, h.addr))
+			service := call{Proto: "tcp", To: netip.AddrPortFrom(netip.MustParseAddr(svc.Spec.ClusterIP), podPort), Size: 3000}
+			eventually(t, soon, "the Service has reached "+h.node, func(context.Context) error {
+				if a := h.call(service); a.Error != "" {
+					return errors.New(a.Error)
+				}
+				return nil
+			})
+			w.cell(t, h, service, w.seen(t, provider, east, h.addr))
 			w.apiServer(t, h, provider)
 		}
 	}
 	t.Logf("%d cells over equal and partly overlapping ranges of three clusters", cells)
 }
 
-// opened waits until the filters have heard of the pods: their addresses come by way of the API servers.
-func (w *world) opened(t *testing.T, home, away *caller) {
+// opened waits until all filters have heard of the pods: their addresses come by way of the API servers.
+func (w *world) opened(t *testing.T, home, away []*caller) {
 	t.Helper()
-	eventually(t, soon, "pods reach each other", func(context.Context) error {
-		if a := home.call(call{Proto: "tcp", To: netip.AddrPortFrom(away.addr, podPort), Size: 10}); a.Error != "" {
-			return fmt.Errorf("%s → %s: %s", home.pod, away.pod, a.Error)
+	done := false
+	defer func() {
+		if !done {
+			t.Log(w.explain()) // while the pods are there
 		}
-		return nil
-	})
+	}()
+	for _, h := range home {
+		for _, a := range away {
+			eventually(t, soon, h.pod+" on "+h.node+" reaches "+a.pod, func(context.Context) error {
+				if r := h.call(call{Proto: "tcp", To: netip.AddrPortFrom(a.addr, podPort), Size: 10}); r.Error != "" {
+					return fmt.Errorf("%s → %s: %s", h.pod, a.pod, r.Error)
+				}
+				return nil
+			})
+		}
+	}
+	done = true
 }
 
 func (w *world) cell(t *testing.T, from *caller, what call, source netip.Addr) {
@@ -102,7 +121,7 @@ func TestIsolation(t *testing.T) {
 	ns := w.namespace(t, "away", "open")
 	home := w.pods(t, ns, "closed", "", 2) // endpoints of no Service
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	var tried []string
 	try := func(from *caller, proto string, to netip.AddrPort) {
 		tried = append(tried, to.String())

@@ -29,7 +29,7 @@ func TestPathMTU(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	w.bulkServer(t, away[0])
 	w.bulkServing(t, home[0], away[0])
 	defer w.path(t, cleanMTU, true)

@@ -26,7 +26,7 @@ func TestNATOnOneSide(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	w.translator(t, "40000-41000")
 	if out, err := w.spillway(t.Context(), "peer", "--context", east, "--remote-context", west, "--remote-endpoint", "none", "--timeout", "60s"); err != nil {
 		t.Fatalf("peer: %v\n%s", err, out)

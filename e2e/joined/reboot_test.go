@@ -22,7 +22,7 @@ func TestRebootEveryNode(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 2)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	for _, name := range []string{east, west} {
 		for _, node := range w.sides[name].nodes {
 			role := "an ordinary node"
@@ -123,7 +123,7 @@ func (w *world) again(t *testing.T, namespace string, old []*caller) []*caller {
 // meet waits until two pods reach each other both ways.
 func (w *world) meet(t *testing.T, home, away *caller) {
 	t.Helper()
-	w.opened(t, home, away)
+	w.opened(t, []*caller{home}, []*caller{away})
 	back := call{Proto: "tcp", To: netip.AddrPortFrom(w.seen(t, west, east, home.addr), podPort), Size: 3000}
 	eventually(t, soon, "pods reach each other backwards", func(context.Context) error {
 		if a := away.call(back); a.Error != "" {

@@ -38,7 +38,7 @@ func TestServices(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 2)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	remote := w.remoteNamespace(t, west, ns)
 	address := func(name string) netip.AddrPort {
 		var svc *corev1.Service
@@ -86,7 +86,7 @@ func TestEndpointsOfALostPeer(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 1)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	remote := w.remoteNamespace(t, west, ns)
 	ready := func(want bool) func(context.Context) error {
 		return func(ctx context.Context) error {

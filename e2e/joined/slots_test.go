@@ -23,7 +23,7 @@ func TestTwoGateways(t *testing.T) {
 	ns := w.namespace(t, "home", "away")
 	home := w.pods(t, ns, "home", "", 2)
 	away := w.pods(t, ns, "away", west, 2)
-	w.opened(t, home[0], away[0])
+	w.opened(t, home, away)
 	for _, c := range []string{east, west} {
 		defer w.limitNodes(t, c)()
 	}

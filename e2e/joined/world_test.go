@@ -177,6 +177,7 @@ func (w *world) explain() string {
 	text := w.agentLogs()
 	for node := range w.agents {
 		r, err := w.report(context.Background(), node)
+		text += fmt.Sprintf("%s: routes %q, peers %+v, refused %v\n", node, r.Tunnel.Routes, r.Tunnel.Peers, r.Tunnel.Refused)
 		text += fmt.Sprintf("%s: %v offline %v slots %v of %v, members %v, reachable %d, problems %v, last error %q, missing %v, paths %+v, samples %+v\n",
 			node, err, r.Offline, r.Slots, r.Holders, r.Members, r.Tunnel.Reachable, r.Problems, r.Tunnel.LastError, r.Tunnel.Missing, r.Paths, r.Samples)
 	}
