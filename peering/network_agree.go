@@ -70,8 +70,9 @@ func (c *Controller) agree(ctx context.Context, p *v1alpha1.Peering) (*v1alpha1.
 		a.refused = errors.Join(a.refused, fmt.Errorf("%w: %w", errNetwork, err)) // written by hand
 		return p, a, nil
 	}
-	found := allocate(p, a.own.all(), c.usedBesides(p.Name), c.cfg.Network.AliasPools)
-	a.unseen = found.err
+	taken := c.occupied(p, a.own.all())
+	found := allocate(p, taken, c.cfg.Network.AliasPools)
+	a.unseen = errors.Join(found.err, taken.clash())
 	if found.write {
 		changed, err := c.writeAliases(ctx, p, found.apply)
 		if conflicted(err) {
@@ -109,22 +110,50 @@ func (c *Controller) announced(p *v1alpha1.Peering) (*v1alpha1.ClusterNetwork, e
 	return parseNetwork(said.Data[networkKey])
 }
 
-// usedBesides are the ranges as which all other peers are seen.
-func (c *Controller) usedBesides(name string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range c.peerings.List() {
-		if p.Name == name || !joined(&p.Spec) {
+// occupied is what the aliases of a Peering's peer keep away from.
+func (c *Controller) occupied(p *v1alpha1.Peering, own []netip.Prefix) occupied {
+	o := occupied{own: own, seenAs: seenAsAliases(p), giveWay: c.cfg.ClusterID > p.Spec.ClusterID}
+	for _, other := range c.peerings.List() {
+		if other.Name == p.Name || !joined(&other.Spec) {
 			continue
 		}
-		seen, ok := c.network.seen[p.Name]
+		seen, ok := c.network.seen[other.Name]
 		if !ok {
-			seen = parseAliases(p.Spec.Tunnel.Aliases)
+			seen = parseAliases(other.Spec.Tunnel.Aliases)
 		}
 		for _, a := range seen {
+			o.used = append(o.used, a.As)
+		}
+		o.besides = append(o.besides, seenAsAliases(other)...)
+	}
+	return o
+}
+
+// seenAsAliases are the aliases as which a Peering's peer sees ranges of this cluster; a range that is seen as it is has none.
+func seenAsAliases(p *v1alpha1.Peering) []netip.Prefix {
+	if p.Spec.Tunnel == nil || p.Spec.Tunnel.Remote == nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, a := range parseAliases(p.Spec.Tunnel.Remote.Aliases) {
+		if a.Range != a.As {
 			out = append(out, a.As)
 		}
 	}
 	return out
+}
+
+// clash says why packets of the peer cannot be told from those to others; nil when they can.
+func (o occupied) clash() error {
+	for _, as := range o.seenAs {
+		for _, used := range o.used {
+			if as.Overlaps(used) {
+				return fmt.Errorf("the peer sees this cluster as %s, and %s stands for another peer here: give one of the two another alias "+
+					"in spec.tunnel.aliases", as, used)
+			}
+		}
+	}
+	return nil
 }
 
 // writeRemote replaces spec.tunnel.remote, lists and all.

@@ -87,12 +87,26 @@ type allocated struct {
 	err   error            // why a range is not seen
 }
 
-// allocate finds as what the ranges of a Peering's peer are seen: own are this cluster's ranges, used those as which
-// other peers are seen. Pure.
-func allocate(p *v1alpha1.Peering, own, used []netip.Prefix, pools []netip.Prefix) allocated {
+// occupied is what aliases of a Peering's peer keep away from. Plain values.
+type occupied struct {
+	own     []netip.Prefix // this cluster's ranges
+	used    []netip.Prefix // as which other peers are seen here
+	seenAs  []netip.Prefix // as which this peer sees this cluster
+	besides []netip.Prefix // as which other peers do
+	giveWay bool           // rather than the peer, which knows of seenAs too
+}
+
+// allocate finds as what the ranges of a Peering's peer are seen. What peers are seen as here and what they see this cluster as
+// must be apart: packets carry both, and only their addresses tell which way they go. Of two clusters that took the same alias
+// for each other one gives way. No alias in force moves because of what a third cluster says. Pure.
+func allocate(p *v1alpha1.Peering, o occupied, pools []netip.Prefix) allocated {
 	have := ownersOf(p)
 	request := address.Request{
-		Peer: p.Spec.ClusterID, Fixed: parseAliases(have.fixed), Previous: parseAliases(have.ours), Own: own, Used: used, Pools: pools,
+		Peer: p.Spec.ClusterID, Fixed: parseAliases(have.fixed), Previous: parseAliases(have.ours),
+		Own: o.own, Used: o.used, Avoid: slices.Concat(o.seenAs, o.besides), Pools: pools,
+	}
+	if o.giveWay {
+		request.Used = slices.Concat(o.used, o.seenAs)
 	}
 	for _, r := range p.Spec.Tunnel.Remote.Ranges {
 		for _, prefix := range prefixes([]string{r.CIDR}) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/spillway-dev/spillway/internal/address"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -313,12 +315,12 @@ func peeringWith(aliases []v1alpha1.Alias, byHand, touched []string) *v1alpha1.P
 
 func TestAllocate_WhoseAliasItIs(t *testing.T) {
 	own := ranges("10.244.0.0/16", "192.168.1.0/24")
-	fresh := allocate(peeringWith(nil, nil, nil), own, nil, nil)
+	fresh := allocate(peeringWith(nil, nil, nil), occupied{own: own}, nil)
 	if !fresh.write || fresh.err != nil || len(fresh.apply) != 3 {
 		t.Fatalf("of a fresh Peering: %+v", fresh)
 	}
 	all := fresh.apply
-	if again := allocate(peeringWith(all, nil, nil), own, nil, nil); again.write {
+	if again := allocate(peeringWith(all, nil, nil), occupied{own: own}, nil); again.write {
 		t.Errorf("nothing changed, but %v is written", again.apply)
 	}
 	index := func(r string) int {
@@ -333,21 +335,82 @@ func TestAllocate_WhoseAliasItIs(t *testing.T) {
 	pods := index("10.244.0.0/16")
 	edited := append([]v1alpha1.Alias{}, all...)
 	edited[pods].As = "10.55.0.0/16"
-	hand := allocate(peeringWith(edited, []string{"10.244.0.0/16"}, nil), own, nil, nil)
+	hand := allocate(peeringWith(edited, []string{"10.244.0.0/16"}, nil), occupied{own: own}, nil)
 	if hand.write || len(hand.apply) != 2 || hand.all[0].As.String() != "10.55.0.0/16" && hand.all[1].As.String() != "10.55.0.0/16" {
 		t.Errorf("what is set by hand: %+v", hand)
 	}
-	touched := allocate(peeringWith(edited, nil, []string{"10.244.0.0/16"}), own, nil, nil)
+	touched := allocate(peeringWith(edited, nil, []string{"10.244.0.0/16"}), occupied{own: own}, nil)
 	if touched.write || len(touched.apply) != 3 || touched.apply[2].As != "10.55.0.0/16" {
 		t.Errorf("an entry of ours that was edited is to be applied as edited, lest it goes: %+v", touched)
 	}
-	taken := allocate(peeringWith(edited, []string{"10.244.0.0/16"}, nil), append(own, ranges("10.55.7.0/24")...), nil, nil)
+	taken := allocate(peeringWith(edited, []string{"10.244.0.0/16"}, nil), occupied{own: append(own, ranges("10.55.7.0/24")...)}, nil)
 	if taken.err == nil || len(taken.all) != 2 {
 		t.Errorf("what is set by hand overlaps ours: %+v", taken)
 	}
 	patch, err := aliasPatch(peeringWith(nil, nil, nil), nil)
 	if want := `{"apiVersion":"spillway.dev/v1alpha1","kind":"Peering","metadata":{"name":"cloud","resourceVersion":"7","uid":"uid"},"spec":{"tunnel":{"aliases":[]}}}`; err != nil || string(patch) != want {
 		t.Errorf("patch %s (%v), want %s", patch, err, want)
+	}
+}
+
+// TestAllocate_BothTookTheSame: where two clusters chose one alias for each other, exactly one of them moves.
+func TestAllocate_BothTookTheSame(t *testing.T) {
+	own := ranges("10.244.0.0/16", "192.168.1.0/24")
+	all := allocate(peeringWith(nil, nil, nil), occupied{own: own}, nil).apply
+	var pods v1alpha1.Alias
+	for _, a := range all {
+		if a.Range == "10.244.0.0/16" {
+			pods = a
+		}
+	}
+	same := ranges(pods.As)
+	for name, row := range map[string]struct {
+		before []v1alpha1.Alias
+		o      occupied
+		moves  bool
+	}{
+		"the one that gives way":             {all, occupied{seenAs: same, giveWay: true}, true},
+		"the other":                          {all, occupied{seenAs: same}, false},
+		"nothing is in force yet":            {nil, occupied{seenAs: same}, true},
+		"a third cluster took it later":      {all, occupied{besides: same}, false},
+		"a third cluster had taken it":       {nil, occupied{besides: same}, true},
+		"the peer took another":              {all, occupied{seenAs: ranges("100.127.0.0/24"), giveWay: true}, false},
+		"it overlaps, and need not be equal": {all, occupied{seenAs: ranges(pods.As[:len(pods.As)-3] + "/20"), giveWay: true}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			row.o.own = own
+			out := allocate(peeringWith(row.before, nil, nil), row.o, nil)
+			if out.err != nil || len(out.all) != 3 {
+				t.Fatalf("%+v", out)
+			}
+			moved := !slices.ContainsFunc(out.all, func(a address.Alias) bool { return a.As.String() == pods.As })
+			if moved != row.moves {
+				t.Errorf("%v, and was %v: moved %t, want %t", out.all, pods, moved, row.moves)
+			}
+			if again := allocate(peeringWith(out.apply, nil, nil), row.o, nil); again.write {
+				t.Errorf("not settled: %v, then %v", out.apply, again.apply)
+			}
+		})
+	}
+	byHand := allocate(peeringWith(all, []string{pods.Range}, nil), occupied{own: own, seenAs: same, giveWay: true}, nil)
+	if byHand.err == nil {
+		t.Error("what is set by hand and taken by the peer is not complained of")
+	}
+}
+
+// TestOccupied_Clash: what a peer sees us as may stand for nobody else here.
+func TestOccupied_Clash(t *testing.T) {
+	for name, row := range map[string]struct {
+		o    occupied
+		want bool
+	}{
+		"apart":               {occupied{seenAs: ranges("100.64.0.0/16"), used: ranges("100.65.0.0/16")}, false},
+		"stands for another":  {occupied{seenAs: ranges("100.64.0.0/16"), used: ranges("100.64.0.0/16")}, true},
+		"others see us alike": {occupied{seenAs: ranges("100.64.0.0/16"), besides: ranges("100.64.0.0/16")}, false},
+	} {
+		if err := row.o.clash(); (err != nil) != row.want {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -26,8 +26,9 @@ type Request struct {
 	// Fixed are aliases set by hand, Previous those of an earlier call. What speaks of a range that is not among Ranges
 	// is passed over.
 	Fixed, Previous []Alias
-	// Own are the ranges of this cluster, Used those under which it sees other peers.
-	Own, Used []netip.Prefix
+	// Own are the ranges of this cluster, Used those that no alias may overlap: under which it sees other peers, and those under
+	// which peers see it where it is for this cluster to give way. Avoid are ranges that no new alias is taken from.
+	Own, Used, Avoid []netip.Prefix
 	// Pools to take IPv4 aliases from, first to last. Nil: Pools().
 	Pools []netip.Prefix
 }
@@ -150,7 +151,7 @@ func (a *allocation) asItIs(one Range) error {
 }
 
 func (a *allocation) fromPool(one Range) error {
-	taken := slices.Concat(a.taken, a.real)
+	taken := slices.Concat(a.taken, a.real, a.Avoid)
 	var as netip.Prefix
 	var ok bool
 	if one.Addr().Is6() {
