@@ -37,6 +37,8 @@ type call struct {
 	// Resolv is the resolver's configuration that lookup goes by, Kind the type it asks for.
 	Resolv string
 	Kind   uint16
+	// Brief tries once and not for long: nobody is expected to answer.
+	Brief bool
 }
 
 // answered is what came of it.
@@ -58,6 +60,9 @@ type caller struct {
 }
 
 const podPort = 7000
+
+// briefly is how long a Brief call waits: hundreds of times as long as an answer takes.
+const briefly = 500 * time.Millisecond
 
 func podMain() int {
 	l, err := net.Listen("tcp4", fmt.Sprintf(":%d", podPort))
@@ -147,16 +152,19 @@ func (c call) do() answered {
 	case "api":
 		return c.api()
 	}
-	conn, err := net.DialTimeout(c.Proto, c.To.String(), 2*time.Second)
+	dial, patience, tries := 2*time.Second, 700*time.Millisecond, 5
+	if c.Proto == "tcp" {
+		patience = 5 * time.Second // it sends again itself
+	}
+	if c.Brief {
+		dial, tries = briefly, 1
+	}
+	conn, err := net.DialTimeout(c.Proto, c.To.String(), dial)
 	if err != nil {
 		return answered{Error: err.Error()}
 	}
 	defer conn.Close()
-	patience := 700 * time.Millisecond
-	if c.Proto == "tcp" {
-		patience = 5 * time.Second // it sends again itself
-	}
-	for range 5 { // of UDP: the first large ones may be lost to path MTU discovery
+	for range tries { // of UDP: the first large ones may be lost to path MTU discovery
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		if _, err = conn.Write([]byte(strings.Repeat("x", c.Size))); err != nil {
 			continue
@@ -260,7 +268,11 @@ func (c call) ping() answered {
 	if err != nil {
 		return answered{Error: err.Error()}
 	}
-	for range 3 {
+	tries := 3
+	if c.Brief {
+		tries = 1
+	}
+	for range tries {
 		if _, err = conn.WriteTo(data, &net.IPAddr{IP: c.To.Addr().AsSlice()}); err != nil {
 			continue
 		}

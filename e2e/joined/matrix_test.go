@@ -125,7 +125,7 @@ func TestIsolation(t *testing.T) {
 	var tried []string
 	try := func(from *caller, proto string, to netip.AddrPort) {
 		tried = append(tried, to.String())
-		if a := from.call(call{Proto: proto, To: to, Size: 10}); a.Error == "" {
+		if a := from.call(call{Proto: proto, To: to, Size: 10, Brief: true}); a.Error == "" {
 			t.Errorf("%s reaches %s by %s", from.pod, to, proto)
 		}
 	}

@@ -23,14 +23,13 @@ const (
 // what was asked for meanwhile is done afterwards.
 func TestProviderUnreachable(t *testing.T) {
 	s := begin(t)
-	t.Run("Refused60s", func(t *testing.T) { s.at(t).outage("refused", lab.Refuse, 60*time.Second, nil) })
 	t.Run("Lost20s", func(t *testing.T) { s.at(t).outage("lost", lab.Blackhole, 20*time.Second, nil) })
-	t.Run("SpillwaydRestartsMeanwhile", func(t *testing.T) {
-		s.at(t).outage("restart", lab.Refuse, 25*time.Second, func() { s.check(s.consumer.spillwayd.Restart()) })
+	t.Run("Refused60sAndRestarted", func(t *testing.T) {
+		s.at(t).outage("refused", lab.Refuse, 60*time.Second, func() { s.check(s.consumer.spillwayd.Restart()) })
 	})
 }
 
-// outage cuts the way to the provider for a while, with meanwhile at its beginning (may be nil).
+// outage cuts the way to the provider for a while, with meanwhile (may be nil) once the node is NotReady.
 func (s *scenario) outage(prefix string, mode lab.CutMode, during time.Duration, meanwhile func()) {
 	var untouched []string
 	for i := range 5 {
@@ -66,15 +65,15 @@ func (s *scenario) outage(prefix string, mode lab.CutMode, during time.Duration,
 	s.Cleanup(func() { s.check(link.Restore()) })
 	begun := time.Now()
 	s.check(link.Cut(mode))
-	if meanwhile != nil {
-		meanwhile()
-	}
 	s.deletePod(polite, metav1.DeleteOptions{})
 	s.deletePod(forced, byForce())
 	s.create(s.remotePod(prefix + "-early")) // the scheduler still takes the node for Ready
 	s.eventually(notReadyIn-time.Since(begun), "the node is NotReady", func(ctx context.Context) error {
 		return s.nodeIs(ctx, corev1.ConditionFalse)
 	})
+	if meanwhile != nil {
+		meanwhile()
+	}
 	s.create(s.remotePod(prefix + "-late"))
 	s.always(during-time.Since(begun), "no pod changes", func(ctx context.Context) error {
 		if err := s.nodeIs(ctx, corev1.ConditionTrue); err == nil {
