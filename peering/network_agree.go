@@ -34,6 +34,7 @@ type agreement struct {
 	refused   error                    // why what it says is not taken over
 	seen      []address.Alias          // as what the peer's ranges are seen here
 	unseen    error                    // why one of them is not
+	taken     []string                 // what the peer is to see this cluster as no longer
 	keysErr   error                    // why there are no keys
 }
 
@@ -72,7 +73,7 @@ func (c *Controller) agree(ctx context.Context, p *v1alpha1.Peering) (*v1alpha1.
 	}
 	taken := c.occupied(p, a.own.all())
 	found := allocate(p, taken, c.cfg.Network.AliasPools)
-	a.unseen = errors.Join(found.err, taken.clash())
+	a.unseen, a.taken = errors.Join(found.err, taken.clash()), taken.named()
 	if found.write {
 		changed, err := c.writeAliases(ctx, p, found.apply)
 		if conflicted(err) {
@@ -112,7 +113,9 @@ func (c *Controller) announced(p *v1alpha1.Peering) (*v1alpha1.ClusterNetwork, e
 
 // occupied is what the aliases of a Peering's peer keep away from.
 func (c *Controller) occupied(p *v1alpha1.Peering, own []netip.Prefix) occupied {
-	o := occupied{own: own, seenAs: seenAsAliases(p), giveWay: c.cfg.ClusterID > p.Spec.ClusterID}
+	o := occupied{
+		own: own, seenAs: seenAsAliases(p), giveWay: c.cfg.ClusterID > p.Spec.ClusterID, taken: prefixes(p.Spec.Tunnel.Remote.TakenRanges),
+	}
 	for _, other := range c.peerings.List() {
 		if other.Name == p.Name || !joined(&other.Spec) {
 			continue
@@ -143,13 +146,28 @@ func seenAsAliases(p *v1alpha1.Peering) []netip.Prefix {
 	return out
 }
 
+// named are the ranges that the peer is to keep away from; none as long as it does. They are all named then, lest it moves from one
+// to the next and back.
+func (o occupied) named() []string {
+	if o.clash() == nil {
+		return nil
+	}
+	var out []string
+	for _, used := range o.used {
+		out = append(out, used.String())
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), address.MaxRanges)]
+}
+
 // clash says why packets of the peer cannot be told from those to others; nil when they can.
 func (o occupied) clash() error {
 	for _, as := range o.seenAs {
 		for _, used := range o.used {
 			if as.Overlaps(used) {
-				return fmt.Errorf("the peer sees this cluster as %s, and %s stands for another peer here: give one of the two another alias "+
-					"in spec.tunnel.aliases", as, used)
+				return fmt.Errorf("the peer sees this cluster as %s, and %s stands for another peer here. It was told to choose another; if it "+
+					"does not, give one of the two another alias in spec.tunnel.aliases", as, used)
 			}
 		}
 	}
@@ -158,7 +176,7 @@ func (o occupied) clash() error {
 
 // writeRemote replaces spec.tunnel.remote, lists and all.
 func (c *Controller) writeRemote(ctx context.Context, p *v1alpha1.Peering, remote *v1alpha1.ClusterNetwork) (*v1alpha1.Peering, error) {
-	whole := map[string]any{"gateways": nil, "ranges": nil, "aliases": nil, "seenRanges": nil, "sampleNodes": nil}
+	whole := map[string]any{"gateways": nil, "ranges": nil, "aliases": nil, "seenRanges": nil, "sampleNodes": nil, "takenRanges": nil}
 	data, err := json.Marshal(remote)
 	if err != nil {
 		return nil, err
@@ -211,6 +229,7 @@ func (c *Controller) tunnelStatus(ctx context.Context, p *v1alpha1.Peering, a *a
 		local.Aliases = append(local.Aliases, v1alpha1.Alias{Range: s.Range.String(), As: s.As.String()})
 		local.SeenRanges = append(local.SeenRanges, s.Range.String())
 	}
+	local.TakenRanges = a.taken
 	if status.Tunnel == nil {
 		status.Tunnel = &v1alpha1.TunnelStatus{}
 	}

@@ -93,20 +93,22 @@ type occupied struct {
 	used    []netip.Prefix // as which other peers are seen here
 	seenAs  []netip.Prefix // as which this peer sees this cluster
 	besides []netip.Prefix // as which other peers do
+	taken   []netip.Prefix // as which this peer sees others: it is not to be seen as one of them
 	giveWay bool           // rather than the peer, which knows of seenAs too
 }
 
 // allocate finds as what the ranges of a Peering's peer are seen. What peers are seen as here and what they see this cluster as
 // must be apart: packets carry both, and only their addresses tell which way they go. Of two clusters that took the same alias
-// for each other one gives way. No alias in force moves because of what a third cluster says. Pure.
+// for each other one gives way; one that took what stands for a third cluster at its peer moves. No alias in force moves because of
+// what a third cluster says. Pure.
 func allocate(p *v1alpha1.Peering, o occupied, pools []netip.Prefix) allocated {
 	have := ownersOf(p)
 	request := address.Request{
 		Peer: p.Spec.ClusterID, Fixed: parseAliases(have.fixed), Previous: parseAliases(have.ours),
-		Own: o.own, Used: o.used, Avoid: slices.Concat(o.seenAs, o.besides), Pools: pools,
+		Own: o.own, Used: slices.Concat(o.used, o.taken), Avoid: slices.Concat(o.seenAs, o.besides), Pools: pools,
 	}
 	if o.giveWay {
-		request.Used = slices.Concat(o.used, o.seenAs)
+		request.Used = slices.Concat(request.Used, o.seenAs)
 	}
 	for _, r := range p.Spec.Tunnel.Remote.Ranges {
 		for _, prefix := range prefixes([]string{r.CIDR}) {

@@ -124,9 +124,14 @@ func checkAliases(n *v1alpha1.ClusterNetwork) error {
 	if _, err := address.NewTable(list); err != nil {
 		return err
 	}
-	for i, text := range n.SeenRanges {
-		if _, err := netip.ParsePrefix(text); err != nil || slices.Contains(n.SeenRanges[:i], text) {
-			return fmt.Errorf("range %.50q is none, or is there twice", text)
+	if len(n.TakenRanges) > address.MaxRanges {
+		return fmt.Errorf("more than %d ranges that are taken", address.MaxRanges)
+	}
+	for _, list := range [][]string{n.SeenRanges, n.TakenRanges} {
+		for i, text := range list {
+			if _, err := netip.ParsePrefix(text); err != nil || slices.Contains(list[:i], text) {
+				return fmt.Errorf("range %.50q is none, or is there twice", text)
+			}
 		}
 	}
 	return nil

@@ -374,6 +374,7 @@ func TestAllocate_BothTookTheSame(t *testing.T) {
 		"nothing is in force yet":            {nil, occupied{seenAs: same}, true},
 		"a third cluster took it later":      {all, occupied{besides: same}, false},
 		"a third cluster had taken it":       {nil, occupied{besides: same}, true},
+		"the peer has it for another":        {all, occupied{taken: same}, true},
 		"the peer took another":              {all, occupied{seenAs: ranges("100.127.0.0/24"), giveWay: true}, false},
 		"it overlaps, and need not be equal": {all, occupied{seenAs: ranges(pods.As[:len(pods.As)-3] + "/20"), giveWay: true}, true},
 	} {

@@ -86,6 +86,14 @@ type ClusterNetwork struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MaxLength=45
 	SampleNodes []string `json:"sampleNodes,omitempty"`
+
+	// takenRanges stand for other clusters there: the reader is to see that cluster under none of them. Named only while it does,
+	// since packets then cannot be told apart.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=49
+	TakenRanges []string `json:"takenRanges,omitempty"`
 }
 
 // GatewaySlot is a place that one gateway of a cluster fills at a time. Its key stays when another gateway takes over.
