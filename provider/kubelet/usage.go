@@ -49,7 +49,7 @@ type usage struct {
 // tallyKey: figures of the two kinds are taken at different times, so their sums are kept apart.
 type tallyKey struct {
 	node string
-	kind kind
+	kind usageKind
 }
 
 // Resource implements Usage. The figures of pods are byte for byte those of the peer's kubelets, those of the node are their sums.
@@ -63,7 +63,7 @@ func (u *usage) Resource(ctx context.Context, node Node) ([]byte, error) {
 	for i, pod := range pods {
 		uses[i] = got.page.use(pod)
 	}
-	return got.page.render(pods, nodeFamilies(u.count(node, got, uses))), nil
+	return got.page.render(pods, nodeFamilies(u.count(node, got, uses), got.partial)), nil
 }
 
 // Cadvisor implements Usage.
@@ -87,7 +87,7 @@ func (u *usage) Summary(ctx context.Context, node Node) (*statsv1alpha1.Summary,
 }
 
 // ask gets the newest answer of the node's peer.
-func (u *usage) ask(ctx context.Context, node Node, what kind) (*answer, error) {
+func (u *usage) ask(ctx context.Context, node Node, what usageKind) (*told, error) {
 	if err := node.Lost(); err != nil {
 		return nil, fmt.Errorf("peer %s does not answer: %w", node.Peer(), err)
 	}
@@ -130,7 +130,7 @@ func (u *usage) nextScrape() uint64 {
 }
 
 // count adds an answer to the sums of a node.
-func (u *usage) count(node Node, got *answer, uses []podUse) nodeUse {
+func (u *usage) count(node Node, got *told, uses []podUse) nodeUse {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	key := tallyKey{node.Name(), got.kind}

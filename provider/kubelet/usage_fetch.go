@@ -28,6 +28,8 @@ const (
 	headerToken = "Spillway-Authorization"
 	// headerScraped is when the oldest figure of an answer was taken, in Unix milliseconds by the peer's clock.
 	headerScraped = "Spillway-Scraped"
+	// headerFailed is how many machines with pods of ours are missing in an answer.
+	headerFailed = "Spillway-Nodes-Failed"
 
 	// beginWithin is how long a peer may take until its answer begins, answerWithin until it ends: readers are promised one within 5 s.
 	beginWithin  = 3 * time.Second
@@ -38,13 +40,13 @@ const (
 	maxAnswer = 512 << 20
 )
 
-// kind is what is asked for: the last part of the path.
-type kind string
+// usageKind is what is asked for: the last part of the path.
+type usageKind string
 
 const (
-	kindResource kind = "resource"
-	kindCadvisor kind = "cadvisor"
-	kindSummary  kind = "summary"
+	kindResource usageKind = "resource"
+	kindCadvisor usageKind = "cadvisor"
+	kindSummary  usageKind = "summary"
 )
 
 var (
@@ -54,19 +56,20 @@ var (
 	errLong    = fmt.Errorf("the answer is longer than %d MiB", maxAnswer>>20)
 )
 
-// answer is what a peer told, or why it told nothing. It does not change.
-type answer struct {
-	kind    kind
+// told is what a peer told, or why it told nothing. It does not change.
+type told struct {
+	kind    usageKind
 	scrape  uint64    // its number
 	at      time.Time // when it was asked for
 	scraped int64     // Unix milliseconds: when the oldest figure was taken, or at
+	partial bool      // machines with pods of ours are missing
 	page    *page     // of kindResource and kindCadvisor
 	stats   *podStats // of kindSummary
 	err     error
 }
 
 // fresh says whether an answer is good at some time.
-func (a *answer) fresh(now time.Time, interval time.Duration) bool {
+func (a *told) fresh(now time.Time, interval time.Duration) bool {
 	if a.err != nil && !errors.Is(a.err, errNoUsage) {
 		interval = min(interval, retryAfter)
 	}
@@ -84,7 +87,7 @@ type peerUsage struct {
 	group      singleflight.Group // by kind
 
 	mu      sync.Mutex
-	answers map[kind]*answer // guarded by mu
+	answers map[usageKind]*told // guarded by mu
 }
 
 // newPeerUsage makes a client of its own, for it alone shows the token to what is behind the API server.
@@ -104,7 +107,7 @@ func newPeerUsage(peer string, remote *rest.Config) (*peerUsage, error) {
 	// A redirect would take the token elsewhere.
 	client = &http.Client{Transport: client.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return &peerUsage{
-		peer: peer, remote: remote, client: client, base: base.JoinPath(usagePath), answers: map[kind]*answer{},
+		peer: peer, remote: remote, client: client, base: base.JoinPath(usagePath), answers: map[usageKind]*told{},
 	}, nil
 }
 
@@ -128,7 +131,7 @@ func (t *tokenRepeater) RoundTrip(r *http.Request) (*http.Response, error) {
 func (t *tokenRepeater) WrappedRoundTripper() http.RoundTripper { return t.next }
 
 // get returns the newest answer. Who comes while one is on its way waits for it, until ctx ends: it is for others too.
-func (p *peerUsage) get(ctx context.Context, what kind) (*answer, error) {
+func (p *peerUsage) get(ctx context.Context, what usageKind) (*told, error) {
 	if a := p.kept(what); a != nil {
 		return a, a.err
 	}
@@ -149,13 +152,13 @@ func (p *peerUsage) get(ctx context.Context, what kind) (*answer, error) {
 	case <-limit.C:
 		return nil, fmt.Errorf("ask peer %s for %s: %w", p.peer, what, errSlow)
 	case got := <-result:
-		a := got.Val.(*answer)
+		a := got.Val.(*told)
 		return a, a.err
 	}
 }
 
 // kept is the answer that is still good, if any.
-func (p *peerUsage) kept(what kind) *answer {
+func (p *peerUsage) kept(what usageKind) *told {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if a := p.answers[what]; a != nil && a.fresh(p.cfg.Now(), p.cfg.Interval) {
@@ -165,7 +168,7 @@ func (p *peerUsage) kept(what kind) *answer {
 }
 
 // keep keeps an answer until nobody can want it any more: those of large peers are large.
-func (p *peerUsage) keep(a *answer) {
+func (p *peerUsage) keep(a *told) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answers[a.kind] = a
@@ -179,8 +182,8 @@ func (p *peerUsage) keep(a *answer) {
 }
 
 // fetch asks the peer.
-func (p *peerUsage) fetch(ctx context.Context, what kind) *answer {
-	a := &answer{kind: what, scrape: p.nextScrape(), at: p.cfg.Now()}
+func (p *peerUsage) fetch(ctx context.Context, what usageKind) *told {
+	a := &told{kind: what, scrape: p.nextScrape(), at: p.cfg.Now()}
 	a.scraped = a.at.UnixMilli()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -199,7 +202,7 @@ func (p *peerUsage) fetch(ctx context.Context, what kind) *answer {
 }
 
 // read does the request and reads the answer as it comes.
-func (p *peerUsage) read(ctx context.Context, cancel context.CancelCauseFunc, a *answer) error {
+func (p *peerUsage) read(ctx context.Context, cancel context.CancelCauseFunc, a *told) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base.JoinPath(string(a.kind)).String(), nil)
 	if err != nil {
 		return err
@@ -218,6 +221,8 @@ func (p *peerUsage) read(ctx context.Context, cancel context.CancelCauseFunc, a 
 	if millis, err := strconv.ParseInt(response.Header.Get(headerScraped), 10, 64); err == nil && millis > 0 {
 		a.scraped = millis
 	}
+	failed := response.Header.Get(headerFailed)
+	a.partial = failed != "" && failed != "0"
 	body := &bounded{from: response.Body, left: maxAnswer}
 	if a.kind == kindSummary {
 		a.stats, err = readStats(body)

@@ -103,10 +103,10 @@ func (p *page) size(picks []pick, own []ownFamily) int {
 }
 
 // nodeFamilies are the families of /metrics/resource that are not of pods, as a kubelet 1.36 describes them: sums here. Its
-// scrape_error is hidden since 1.29.
-func nodeFamilies(use nodeUse) []ownFamily {
+// scrape_error is hidden since 1.29. Partial: a machine of the peer did not tell its part.
+func nodeFamilies(use nodeUse, partial bool) []ownFamily {
 	timed := func(value float64) string {
-		return " " + number(value) + " " + strconv.FormatInt(use.millis, 10) + "\n"
+		return " " + formatNumber(value) + " " + strconv.FormatInt(use.millis, 10) + "\n"
 	}
 	own := []ownFamily{
 		{"node_cpu_usage_seconds_total", "# HELP node_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the node in core-seconds\n" +
@@ -118,9 +118,13 @@ func nodeFamilies(use nodeUse) []ownFamily {
 		own = append(own, ownFamily{"node_swap_usage_bytes", "# HELP node_swap_usage_bytes [ALPHA] Current swap usage of the node in bytes. " +
 			"Reported only on non-windows systems\n# TYPE node_swap_usage_bytes gauge\n", timed(float64(use.swap))})
 	}
+	failed := " 0\n"
+	if partial {
+		failed = " 1\n"
+	}
 	return append(own, ownFamily{"resource_scrape_error", "# HELP resource_scrape_error [STABLE] 1 if there was an error while getting container metrics, " +
-		"0 otherwise\n# TYPE resource_scrape_error gauge\n", " 0\n"})
+		"0 otherwise\n# TYPE resource_scrape_error gauge\n", failed})
 }
 
-// number writes a value as a kubelet does.
-func number(value float64) string { return strconv.FormatFloat(value, 'g', -1, 64) }
+// formatNumber writes a value as a kubelet does.
+func formatNumber(value float64) string { return strconv.FormatFloat(value, 'g', -1, 64) }

@@ -186,19 +186,25 @@ func (in *pageReader) familyNamed(name string) int32 {
 	return number
 }
 
-// sample finds the number of a sample's name. It is of the family last spoken of if it is its name or that with a suffix (_sum).
+// sample finds the number of a sample's name.
 func (in *pageReader) sample(name []byte) int32 {
 	if number, ok := in.sampleOf[string(name)]; ok {
 		return number
 	}
 	s := sample{name: string(name), figure: figureNamed(string(name)), family: in.family}
-	if s.family < 0 || s.name != in.families[s.family].name && !strings.HasPrefix(s.name, in.families[s.family].name+"_") {
+	if s.family < 0 || !belongs(s.name, in.families[s.family].name) {
 		s.family = in.familyNamed(s.name)
 	}
 	number := int32(len(in.samples))
 	in.samples = append(in.samples, s)
 	in.sampleOf[s.name] = number
 	return number
+}
+
+// belongs says whether a sample is of the family last spoken of: histograms and summaries have samples of several names.
+func belongs(sample, family string) bool {
+	suffix, ok := strings.CutPrefix(sample, family)
+	return ok && (suffix == "" || suffix == "_bucket" || suffix == "_sum" || suffix == "_count")
 }
 
 // block finds the number of a label block; false when it is not one.
