@@ -192,6 +192,7 @@ func (p *peerUsage) fetch(ctx context.Context, what usageKind) *told {
 	if err := p.read(ctx, cancel, a); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
+			p.close() // a connection that is dead must not cost the next reader too
 		}
 		a.err = err
 		if !errors.Is(err, errNoUsage) {

@@ -60,7 +60,7 @@ func TestUsage_RepeatsTheToken(t *testing.T) {
 			}))
 			defer server.Close()
 			config := row.config
-			config.Host, config.CAData = server.URL, certificateOf(server)
+			config.Host, config.CAData, config.DisableCompression = server.URL, certificateOf(server), true
 			node := onePodNode("west", &config)
 			u := NewUsage(UsageConfig{}).(*usage)
 			defer func() { u.peers["west"].close() }()
@@ -110,7 +110,7 @@ func TestUsage_Gzip(t *testing.T) {
 		_ = zipped.Close()
 	}))
 	defer server.Close()
-	node := onePodNode("west", &rest.Config{Host: server.URL, DisableCompression: true})
+	node := onePodNode("west", &rest.Config{Host: server.URL})
 	u := NewUsage(UsageConfig{})
 	got, err := u.Resource(t.Context(), node)
 	if err != nil || !strings.Contains(string(got), `{namespace="shop",pod="p"} 1 1000`) {

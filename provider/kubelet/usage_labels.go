@@ -70,8 +70,6 @@ func readBlock(text string) (b block, pod podName, ok bool) {
 			pod.namespace, b.namespace, b.namespaceEnd = value, int32(start), int32(end)
 		case "pod":
 			pod.name = value
-		case "container":
-			b.container = value != ""
 		case "id":
 			if at := podUID(value); at >= 0 {
 				b.uid = int32(start + at)

@@ -24,7 +24,10 @@ func readStats(r io.Reader) (*podStats, error) {
 	stats := make(podStats, len(summary.Pods))
 	for i := range summary.Pods {
 		pod := &summary.Pods[i]
-		stats[podName{pod.PodRef.Namespace, pod.PodRef.Name}] = pod
+		name := podName{pod.PodRef.Namespace, pod.PodRef.Name}
+		if other := stats[name]; other == nil || other.StartTime.Before(&pod.StartTime) { // else it was made anew on another machine
+			stats[name] = pod
+		}
 	}
 	return &stats, nil
 }

@@ -25,6 +25,7 @@ const (
 	figureContainerCPU
 	figureContainerMemory
 	figureContainerSwap
+	figureNode // of a node, so not a peer's to tell
 )
 
 func figureNamed(name string) figure {
@@ -41,6 +42,8 @@ func figureNamed(name string) figure {
 		return figureContainerMemory
 	case "container_swap_usage_bytes":
 		return figureContainerSwap
+	case "node_cpu_usage_seconds_total", "node_memory_working_set_bytes", "node_swap_usage_bytes", "resource_scrape_error":
+		return figureNode
 	}
 	return figureOther
 }

@@ -264,6 +264,11 @@ func TestUsage_Unusual(t *testing.T) {
 		"namespace before id": {
 			`x{namespace="home-shop",pod="p",id="/podeeeeeeee-0000-4000-8000-000000000001/c"} 1` + "\n",
 			`x{namespace="shop",pod="p",id="/podaaaaaaaa-0000-4000-8000-000000000001/c"} 1` + "\n"},
+		"made anew on another machine": {
+			"x{namespace=\"home-shop\",pod=\"p\"} 9 100\nx{namespace=\"home-shop\",pod=\"p\"} 1 200\nx{namespace=\"home-shop\",pod=\"p\"} 8 150\n" +
+				"y{namespace=\"home-shop\",pod=\"p\"} 1\ny{namespace=\"home-shop\",pod=\"p\"} 2\n",
+			"x{namespace=\"shop\",pod=\"p\"} 1 200\ny{namespace=\"shop\",pod=\"p\"} 2\n"},
+		"a pod that poses as the node": {"node_cpu_usage_seconds_total{namespace=\"home-shop\",pod=\"p\"} 9 100\n", ""},
 		"broken lines": {
 			"x{namespace=\"home-shop\",pod=\"p\n{namespace=\"home-shop\",pod=\"p\"} 1\nx{namespace=home-shop} 1\nx{namespace=\"home-shop\",pod=\"p\"} 7\n",
 			"x{namespace=\"shop\",pod=\"p\"} 7\n"},
@@ -280,6 +285,24 @@ func TestUsage_Unusual(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestUsage_SummaryOfTheNewest: while a pod is made anew on another machine, both tell of it.
+func TestUsage_SummaryOfTheNewest(t *testing.T) {
+	for _, order := range []string{"%[1]s,%[2]s", "%[2]s,%[1]s"} {
+		older := `{"podRef":{"name":"p","namespace":"home-shop"},"startTime":"2025-11-21T15:00:00Z","cpu":{"time":null,"usageCoreNanoSeconds":100}}`
+		newest := `{"podRef":{"name":"p","namespace":"home-shop"},"startTime":"2025-11-21T16:00:00Z","cpu":{"time":null,"usageCoreNanoSeconds":3}}`
+		body := `{"pods":[` + fmt.Sprintf(order, older, newest) + `]}`
+		node := &usageNode{name: "n", peer: "west", pods: []*corev1.Pod{usagePod("shop", "p", "uid")}}
+		node.remote = answering(func(string) (int, string) { return http.StatusOK, body })
+		got, err := NewUsage(UsageConfig{}).Summary(t.Context(), node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Pods) != 1 || *got.Pods[0].CPU.UsageCoreNanoSeconds != 3 || got.Pods[0].PodRef.UID != "uid" {
+			t.Errorf("%+v", got.Pods)
+		}
 	}
 }
 

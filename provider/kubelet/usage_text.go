@@ -46,17 +46,17 @@ type sample struct {
 	figure figure
 }
 
-// line is one line with a pod: next is that of the same pod, -1 at the end. Its tail ends where that of the line after it begins.
+// line is one line with a pod: next is that of the same pod, -1 at the end.
 type line struct {
 	sample, block, next int32
-	tail                uint32
+	tail, tailEnd       uint32
 }
 
 // block is a label block with its braces, as scraped.
 type block struct {
-	text      string
-	pod       int32 // number of the pod; -1: it has none
-	container bool  // it has a container's name
+	text string
+	pod  int32 // number of the pod; -1: it has none
+	last int32 // newest line with it, -1 before the first
 	// Where the value of namespace lies, and where in the value of id the pod's UID begins, 0 for nowhere.
 	namespace, namespaceEnd, uid int32
 }
@@ -65,12 +65,7 @@ type block struct {
 type chain struct{ first, last int32 }
 
 // tail is what follows the label block of line i: a blank, the value, and perhaps a blank and the timestamp.
-func (p *page) tail(i int32) []byte {
-	if int(i)+1 < len(p.lines) {
-		return p.tails[p.lines[i].tail:p.lines[i+1].tail]
-	}
-	return p.tails[p.lines[i].tail:]
-}
+func (p *page) tail(i int32) []byte { return p.tails[p.lines[i].tail:p.lines[i].tailEnd] }
 
 // first is the first line of a pod, -1 if it has none.
 func (p *page) first(pod podName) int32 {
@@ -135,23 +130,50 @@ func (in *pageReader) add(text []byte) bool {
 	if !ok {
 		return false
 	}
-	pod := in.blocks[number].pod
-	if pod < 0 {
+	if in.blocks[number].pod < 0 {
 		return true
 	}
+	if sample := in.sample(text[:open]); in.samples[sample].figure != figureNode {
+		in.keep(sample, number, text[end:])
+	}
+	return true
+}
+
+// keep adds a line to those of its pod. A series that is there already is kept once, as it is newest: while a pod is made anew on
+// another machine, both tell of it.
+func (in *pageReader) keep(sample, number int32, tail []byte) {
+	b := &in.blocks[number]
+	if b.last >= 0 && in.lines[b.last].sample == sample {
+		if newer(tail, in.tail(b.last)) {
+			in.lines[b.last].tail, in.lines[b.last].tailEnd = in.put(tail)
+		}
+		return
+	}
 	here := int32(len(in.lines))
-	in.lines = append(in.lines, line{
-		sample: in.sample(text[:open]), block: number, next: -1, tail: uint32(len(in.tails)),
-	})
-	in.tails = append(in.tails, text[end:]...)
-	c := &in.chains[pod]
+	l := line{sample: sample, block: number, next: -1}
+	l.tail, l.tailEnd = in.put(tail)
+	in.lines = append(in.lines, l)
+	c := &in.chains[b.pod]
 	if c.first < 0 {
 		c.first = here
 	} else {
 		in.lines[c.last].next = here
 	}
-	c.last = here
-	return true
+	c.last, b.last = here, here
+}
+
+// put keeps a tail and says where.
+func (in *pageReader) put(tail []byte) (from, to uint32) {
+	from = uint32(len(in.tails))
+	in.tails = append(in.tails, tail...)
+	return from, uint32(len(in.tails))
+}
+
+// newer says whether one tail of a series is newer than another: by time, or else by value, which of a start is its time.
+func newer(one, other []byte) bool {
+	value, millis, ok := readTail(one)
+	before, millisBefore, okBefore := readTail(other)
+	return ok && (!okBefore || millis > millisBefore || millis == millisBefore && value > before)
 }
 
 // comment takes a line of HELP or TYPE; the first of each family counts.
@@ -216,7 +238,7 @@ func (in *pageReader) block(text []byte) (int32, bool) {
 	if !ok {
 		return 0, false
 	}
-	b.pod = -1
+	b.pod, b.last = -1, -1
 	if pod.namespace != "" && pod.name != "" {
 		b.pod = in.podNumber(pod)
 	}
