@@ -178,7 +178,7 @@ func TestUsage_AsksOncePerInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var requests atomic.Int32
 		node := onePodNode("west", counting(&requests, func(r *http.Request) (*http.Response, error) {
-			return response(r, http.StatusOK, onePod), nil
+			return usageResponse(r, http.StatusOK, onePod), nil
 		}))
 		u := NewUsage(UsageConfig{}).(*usage)
 		ask := func(want int32) {
@@ -191,11 +191,11 @@ func TestUsage_AsksOncePerInterval(t *testing.T) {
 			}
 		}
 		ask(1)
-		after(9 * time.Second)
+		waitFor(9 * time.Second)
 		ask(1)
-		after(time.Second)
+		waitFor(time.Second)
 		ask(2)
-		after(time.Hour) // nobody reads
+		waitFor(time.Hour) // nobody reads
 		if got := requests.Load(); got != 2 {
 			t.Errorf("%d requests while nobody read", got-2)
 		}
@@ -210,12 +210,12 @@ func TestUsage_AsksOncePerInterval(t *testing.T) {
 		ask(3)
 		node.remote = rest.CopyConfig(node.remote) // another way to the peer
 		ask(4)
-		after(time.Hour)
+		waitFor(time.Hour)
 	})
 }
 
-// after waits in a bubble's time.
-func after(d time.Duration) { <-time.After(d) }
+// waitFor waits in a bubble's time.
+func waitFor(d time.Duration) { <-time.After(d) }
 
 func TestUsage_Errors(t *testing.T) {
 	status := func(code int, message string) string {
@@ -242,7 +242,7 @@ func TestUsage_Errors(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var requests atomic.Int32
 				node := onePodNode("west", counting(&requests, func(r *http.Request) (*http.Response, error) {
-					return response(r, row.code, row.body), nil
+					return usageResponse(r, row.code, row.body), nil
 				}))
 				u := NewUsage(UsageConfig{})
 				ask := func(want int32) {
@@ -256,11 +256,11 @@ func TestUsage_Errors(t *testing.T) {
 					}
 				}
 				ask(1)
-				after(row.again - time.Nanosecond)
+				waitFor(row.again - time.Nanosecond)
 				ask(1)
-				after(time.Nanosecond)
+				waitFor(time.Nanosecond)
 				ask(2)
-				after(time.Minute)
+				waitFor(time.Minute)
 			})
 		})
 	}
@@ -268,7 +268,7 @@ func TestUsage_Errors(t *testing.T) {
 
 func TestUsage_Lost(t *testing.T) {
 	var requests atomic.Int32
-	node := onePodNode("west", counting(&requests, func(r *http.Request) (*http.Response, error) { return response(r, 200, onePod), nil }))
+	node := onePodNode("west", counting(&requests, func(r *http.Request) (*http.Response, error) { return usageResponse(r, 200, onePod), nil }))
 	u := NewUsage(UsageConfig{})
 	node.lost = errors.New("no answer since 12:00")
 	if _, err := u.Summary(t.Context(), node); fmt.Sprint(err) != "peer west does not answer: no answer since 12:00" {
@@ -293,11 +293,11 @@ func TestUsage_SlowPeer(t *testing.T) {
 	}{
 		"no connection": {stuck, beginWithin, "ask peer west for resource: no answer in time"},
 		"an answer without end": {func(r *http.Request) (*http.Response, error) {
-			answer := response(r, http.StatusOK, "")
+			answer := usageResponse(r, http.StatusOK, "")
 			answer.Body = stuckBody{r.Context()}
 			return answer, nil
 		}, answerWithin, "ask peer west for resource: no answer in time"},
-		"a token that does not come": {func(*http.Request) (*http.Response, error) { after(20 * time.Second); return nil, errors.New("late") },
+		"a token that does not come": {func(*http.Request) (*http.Response, error) { waitFor(20 * time.Second); return nil, errors.New("late") },
 			answerWithin, "ask peer west for resource: no answer in time"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -310,7 +310,7 @@ func TestUsage_SlowPeer(t *testing.T) {
 				if diff := cmp.Diff(row.want, fmt.Sprint(err)); diff != "" || time.Since(start) != row.after {
 					t.Errorf("after %s, want %s; -want +got:\n%s", time.Since(start), row.after, diff)
 				}
-				after(time.Minute) // and then nothing is left: a bubble does not end before its goroutines
+				waitFor(time.Minute) // and then nothing is left: a bubble does not end before its goroutines
 			})
 		})
 	}
@@ -331,7 +331,7 @@ func TestUsage_ReaderLeaves(t *testing.T) {
 			case <-r.Context().Done():
 				return nil, r.Context().Err()
 			case <-time.After(2 * time.Second):
-				return response(r, http.StatusOK, onePod), nil
+				return usageResponse(r, http.StatusOK, onePod), nil
 			}
 		}))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -342,7 +342,7 @@ func TestUsage_ReaderLeaves(t *testing.T) {
 		if _, err := u.Resource(t.Context(), node); err != nil || requests.Load() != 1 {
 			t.Errorf("%v after %d requests", err, requests.Load())
 		}
-		after(time.Minute)
+		waitFor(time.Minute)
 	})
 }
 

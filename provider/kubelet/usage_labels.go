@@ -71,7 +71,7 @@ func readBlock(text string) (b block, pod podName, ok bool) {
 		case "pod":
 			pod.name = value
 		case "id":
-			if at := podUID(value); at >= 0 {
+			if at := uidInPath(value); at >= 0 {
 				b.uid = int32(start + at)
 			}
 		}
@@ -79,9 +79,9 @@ func readBlock(text string) (b block, pod podName, ok bool) {
 	}
 }
 
-// podUID is where in a cgroup's path the UID of its pod begins, -1 for nowhere: /kubepods/burstable/podUID/… with the cgroupfs
+// uidInPath is where in a cgroup's path the UID of its pod begins, -1 for nowhere: /kubepods/burstable/podUID/… with the cgroupfs
 // driver, /kubepods.slice/kubepods-burstable-podUID.slice/… with systemd's, which has _ in place of -, its own separator.
-func podUID(path string) int {
+func uidInPath(path string) int {
 	for from := 0; ; {
 		at := strings.Index(path[from:], "pod")
 		if at < 0 {

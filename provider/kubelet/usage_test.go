@@ -71,7 +71,7 @@ func westNodes(remote *rest.Config) (a, b *usageNode) {
 func answering(serve func(path string) (status int, body string)) *rest.Config {
 	return &rest.Config{Host: "http://west.example", Transport: trip(func(r *http.Request) (*http.Response, error) {
 		status, body := serve(r.URL.Path)
-		return response(r, status, body), nil
+		return usageResponse(r, status, body), nil
 	})}
 }
 
@@ -79,7 +79,7 @@ type trip func(*http.Request) (*http.Response, error)
 
 func (t trip) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
-func response(r *http.Request, status int, body string) *http.Response {
+func usageResponse(r *http.Request, status int, body string) *http.Response {
 	return &http.Response{
 		StatusCode: status, Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), Request: r, Header: http.Header{},
 		Body: readCloser{strings.NewReader(body)},
@@ -107,8 +107,8 @@ func readUsage(t testing.TB, name string) string {
 	return string(text)
 }
 
-// golden compares with testdata/usage; UPDATE=1 go test writes the file.
-func golden(t *testing.T, name string, got []byte) {
+// goldenUsage compares with testdata/usage; UPDATE=1 go test writes the file.
+func goldenUsage(t *testing.T, name string, got []byte) {
 	t.Helper()
 	if os.Getenv("UPDATE") != "" {
 		if err := os.WriteFile(filepath.Join("testdata", "usage", name), got, 0o644); err != nil {
@@ -130,12 +130,12 @@ func TestUsage_Golden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, node.name+".resource.txt", resource)
+		goldenUsage(t, node.name+".resource.txt", resource)
 		cadvisor, err := u.Cadvisor(t.Context(), node)
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, node.name+".cadvisor.txt", cadvisor)
+		goldenUsage(t, node.name+".cadvisor.txt", cadvisor)
 		summary, err := u.Summary(t.Context(), node)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestUsage_Golden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, node.name+".summary.json", append(text, '\n'))
+		goldenUsage(t, node.name+".summary.json", append(text, '\n'))
 	}
 }
 
@@ -156,7 +156,7 @@ func TestUsage_ValuesAreThoseOfThePeer(t *testing.T) {
 		"resource.txt": Usage.Resource, "cadvisor.txt": Usage.Cadvisor,
 	} {
 		t.Run(name, func(t *testing.T) {
-			want := series(t, []byte(readUsage(t, name)), func(labels map[string]string) bool {
+			want := seriesOf(t, []byte(readUsage(t, name)), func(labels map[string]string) bool {
 				labels["namespace"] = strings.TrimPrefix(labels["namespace"], "home-")
 				if id, ok := labels["id"]; ok {
 					labels["id"] = idAtHome(id)
@@ -170,7 +170,7 @@ func TestUsage_ValuesAreThoseOfThePeer(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got = append(got, series(t, text, func(labels map[string]string) bool { return labels["namespace"] != "" })...)
+				got = append(got, seriesOf(t, text, func(labels map[string]string) bool { return labels["namespace"] != "" })...)
 			}
 			slices.Sort(got)
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -192,8 +192,8 @@ func idAtHome(id string) string {
 	return id
 }
 
-// series writes each series that keep wants, with its type, labels, value and timestamp, sorted. keep may change the labels.
-func series(t *testing.T, text []byte, keep func(map[string]string) bool) []string {
+// seriesOf writes each series that keep wants, with its type, labels, value and timestamp, sorted. keep may change the labels.
+func seriesOf(t *testing.T, text []byte, keep func(map[string]string) bool) []string {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
@@ -208,7 +208,7 @@ func series(t *testing.T, text []byte, keep func(map[string]string) bool) []stri
 				labels[label.GetName()] = label.GetValue()
 			}
 			if keep(labels) {
-				out = append(out, fmt.Sprint(name, family.GetType(), family.GetHelp(), labels, value(metric), metric.GetTimestampMs()))
+				out = append(out, fmt.Sprint(name, family.GetType(), family.GetHelp(), labels, valueOfMetric(metric), metric.GetTimestampMs()))
 			}
 		}
 	}
@@ -216,7 +216,7 @@ func series(t *testing.T, text []byte, keep func(map[string]string) bool) []stri
 	return out
 }
 
-func value(metric *dto.Metric) float64 {
+func valueOfMetric(metric *dto.Metric) float64 {
 	return metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 }
 
