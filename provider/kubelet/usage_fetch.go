@@ -34,6 +34,8 @@ const (
 	// beginWithin is how long a peer may take until its answer begins, answerWithin until it ends: readers are promised one within 5 s.
 	beginWithin  = 3 * time.Second
 	answerWithin = 4500 * time.Millisecond
+	// askAtMost is how often at most a peer is asked, however old its figures are.
+	askAtMost = 2 * time.Second
 	// retryAfter is how soon a peer is asked again after an error that may pass.
 	retryAfter = 2 * time.Second
 	// maxAnswer bounds an answer, unpacked: ten thousand pods are some 400 MB of cAdvisor's text.
@@ -59,18 +61,23 @@ var (
 // told is what a peer told, or why it told nothing. It does not change.
 type told struct {
 	kind    usageKind
-	scrape  uint64    // its number
-	at      time.Time // when it was asked for
-	scraped int64     // Unix milliseconds: when the oldest figure was taken, or at
-	partial bool      // machines with pods of ours are missing
-	page    *page     // of kindResource and kindCadvisor
-	stats   *podStats // of kindSummary
+	scrape  uint64        // its number
+	at      time.Time     // when it was asked for
+	scraped int64         // Unix milliseconds: when the oldest figure was taken, or at
+	age     time.Duration // how long before the answer that was, by one clock
+	partial bool          // machines with pods of ours are missing
+	page    *page         // of kindResource and kindCadvisor
+	stats   *podStats     // of kindSummary
 	err     error
 }
 
-// fresh says whether an answer is good at some time.
+// fresh says whether an answer is good at some time. The peer keeps figures for an interval too: what is left of it counts, or what
+// readers are told could be two intervals old.
 func (a *told) fresh(now time.Time, interval time.Duration) bool {
-	if a.err != nil && !errors.Is(a.err, errNoUsage) {
+	switch {
+	case a.err == nil:
+		interval = max(interval-a.age, min(interval, askAtMost))
+	case !errors.Is(a.err, errNoUsage):
 		interval = min(interval, retryAfter)
 	}
 	return now.Sub(a.at) < interval
@@ -219,11 +226,7 @@ func (p *peerUsage) read(ctx context.Context, cancel context.CancelCauseFunc, a 
 	if response.StatusCode != http.StatusOK {
 		return p.refusal(response)
 	}
-	if millis, err := strconv.ParseInt(response.Header.Get(headerScraped), 10, 64); err == nil && millis > 0 {
-		a.scraped = millis
-	}
-	failed := response.Header.Get(headerFailed)
-	a.partial = failed != "" && failed != "0"
+	a.readHeader(response.Header)
 	body := &bounded{from: response.Body, left: maxAnswer}
 	if a.kind == kindSummary {
 		a.stats, err = readStats(body)
@@ -234,6 +237,18 @@ func (p *peerUsage) read(ctx context.Context, cancel context.CancelCauseFunc, a 
 			zap.String("kind", string(a.kind)), zap.Int("lines", a.page.unread))
 	}
 	return err
+}
+
+// readHeader reads what an answer says of itself.
+func (a *told) readHeader(h http.Header) {
+	if millis, err := strconv.ParseInt(h.Get(headerScraped), 10, 64); err == nil && millis > 0 {
+		a.scraped = millis
+		if sent, err := http.ParseTime(h.Get("Date")); err == nil { // in whole seconds
+			a.age = max(0, sent.Sub(time.UnixMilli(millis)))
+		}
+	}
+	failed := h.Get(headerFailed)
+	a.partial = failed != "" && failed != "0"
 }
 
 // refusal puts an answer without figures into a sentence. A Status (JSON) is the API server's own: the usage service writes text.

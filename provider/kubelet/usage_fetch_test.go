@@ -214,6 +214,40 @@ func TestUsage_AsksOncePerInterval(t *testing.T) {
 	})
 }
 
+// TestUsage_CountsThePeersInterval: what the peer told after seven seconds is good for three more.
+func TestUsage_CountsThePeersInterval(t *testing.T) {
+	for name, row := range map[string]struct{ age, good time.Duration }{
+		"just scraped": {0, 10 * time.Second}, "scraped before": {7 * time.Second, 3 * time.Second},
+		"scraped long before": {time.Hour, askAtMost}, "a clock that goes back": {-time.Hour, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var requests atomic.Int32
+				u := NewUsage(UsageConfig{})
+				node := onePodNode("west", counting(&requests, func(r *http.Request) (*http.Response, error) {
+					there := time.Now().Add(-5 * time.Hour) // by the peer's clock
+					answer := usageResponse(r, http.StatusOK, onePod)
+					answer.Header.Set("Date", there.UTC().Format(http.TimeFormat))
+					answer.Header.Set(headerScraped, fmt.Sprint(there.Add(-row.age).UnixMilli()))
+					return answer, nil
+				}))
+				ask := func(want int32) {
+					t.Helper()
+					if _, err := u.Resource(t.Context(), node); err != nil || requests.Load() != want {
+						t.Errorf("%v, %d requests, want %d", err, requests.Load(), want)
+					}
+				}
+				ask(1)
+				waitFor(row.good - time.Nanosecond)
+				ask(1)
+				waitFor(time.Nanosecond)
+				ask(2)
+				waitFor(time.Minute)
+			})
+		})
+	}
+}
+
 // waitFor waits in a bubble's time.
 func waitFor(d time.Duration) { <-time.After(d) }
 
