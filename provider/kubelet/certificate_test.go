@@ -75,13 +75,18 @@ func sign(request []byte, life time.Duration) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: certutil.CertificateBlockType, Bytes: der}), nil
 }
 
-// namingClient is a fake that gives requests names, as an API server does.
+// namingClient is a fake that gives requests names, as an API server does. It has the last one only: it knows no field selectors.
 func namingClient() *fake.Clientset {
 	client, made := fake.NewClientset(), atomic.Int32{}
 	client.PrependReactor("create", "certificatesigningrequests", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		o := a.(clienttesting.CreateAction).GetObject().(*certificatesv1.CertificateSigningRequest)
-		o.Name = fmt.Sprint(o.GenerateName, made.Add(1))
-		return false, nil, nil
+		n := made.Add(1)
+		o.Name = fmt.Sprint(o.GenerateName, n)
+		if n == 1 {
+			return false, nil, nil
+		}
+		requests := certificatesv1.SchemeGroupVersion.WithResource("certificatesigningrequests")
+		return false, nil, client.Tracker().Delete(requests, "", fmt.Sprint(o.GenerateName, n-1))
 	})
 	return client
 }
