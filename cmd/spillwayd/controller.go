@@ -217,8 +217,8 @@ func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, c
 	nodes := provider.NewNodes(provider.Config{
 		Client: cfg.Client, ClusterID: cfg.ClusterID, Rules: rules{cfg.Policies}, Log: cfg.Log,
 		VolumeNamespace: systemNamespace, Kubelet: kubelets.server(),
-		Changed:         func(peer string) { controller.Wake(peer) },
-		Events:          events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
+		Changed: func(peer string) { controller.Wake(peer) },
+		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
 	})
 	cfg.Nodes = virtualNodes{nodes}
 	controller, err := peering.New(cfg)
