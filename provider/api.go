@@ -119,18 +119,18 @@ func (n *Nodes) ensureAPI(peer Peer, pair *reflector.Pair) {
 // runAPI serves the kubelet API of a node until ctx ends.
 func (n *Nodes) runAPI(ctx context.Context, a *nodeAPI) {
 	for ctx.Err() == nil {
-		err := n.keepPorts(ctx)
+		err, again := n.keepPorts(ctx), registerRetry // the node is not registered before
 		if err == nil {
-			err = n.cfg.Kubelet.Serve(ctx, a, func(port uint16) { n.served(a, port) })
+			err, again = n.cfg.Kubelet.Serve(ctx, a, func(port uint16) { n.served(a, port) }), serveRetry
 			a.tried()
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		n.cfg.Log.Warn("a virtual node has no kubelet API", zap.String("node", a.node), zap.Duration("again", serveRetry), zap.Error(err))
+		n.cfg.Log.Warn("a virtual node has no kubelet API", zap.String("node", a.node), zap.Duration("again", again), zap.Error(err))
 		select {
 		case <-ctx.Done():
-		case <-time.After(serveRetry):
+		case <-time.After(again):
 		}
 	}
 }
