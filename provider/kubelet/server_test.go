@@ -145,6 +145,32 @@ func TestServer_NodesHaveTheirOwnPorts(t *testing.T) {
 	}
 }
 
+// TestServer_Hundreds of nodes fit into a process, and all of them stop.
+func TestServer_Hundreds(t *testing.T) {
+	s, client := testServer(t), clientOf(t)
+	before, began := runtime.NumGoroutine(), time.Now()
+	seen := map[uint16]bool{}
+	var stops []func()
+	for i := range 300 {
+		port, stop := serve(t, s, fmt.Sprint("node-", i))
+		seen[port], stops = true, append(stops, stop)
+		if i == 299 {
+			wantName(t, client, port, "node-299")
+		}
+	}
+	took, goroutines := time.Since(began), runtime.NumGoroutine()-before
+	t.Logf("300 nodes in %s, with %d goroutines", took, goroutines)
+	if len(seen) != 300 {
+		t.Errorf("300 nodes have %d ports", len(seen))
+	}
+	if goroutines > 2*300 {
+		t.Errorf("300 nodes that nobody asks have %d goroutines", goroutines)
+	}
+	for _, stop := range stops {
+		stop()
+	}
+}
+
 // TestServer_StopLeavesNothing: requests, streams that left http.Server, idle connections and strangers that say nothing end.
 func TestServer_StopLeavesNothing(t *testing.T) {
 	s, client := testServer(t), clientOf(t)
