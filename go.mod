@@ -37,7 +37,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require k8s.io/kubelet v0.36.3 // indirect
+require (
+	github.com/fsnotify/fsnotify v1.9.0 // indirect
+	k8s.io/kubelet v0.36.3 // indirect
+)
 
 require (
 	cel.dev/expr v0.25.1 // indirect

@@ -46,6 +46,7 @@ type link struct {
 	log      *zap.Logger
 	note     func() // called when anything below may have changed; does not block
 
+	access  *rest.Config // with the credential; never changed
 	client  kubernetes.Interface
 	dialer  *connrotation.Dialer
 	peering *live.Cache[*v1alpha1.Peering]
@@ -76,6 +77,7 @@ func dial(ctx context.Context, p *v1alpha1.Peering, renewal string, log *zap.Log
 	config := rest.CopyConfig(bare)
 	source := &tokens{ctx: ctx, config: bare, namespace: l.endpoint.TenantNamespace, renewal: renewal}
 	config.WrapTransport = transport.ResettableTokenSourceWrapTransport(source)
+	l.access = rest.CopyConfig(config)
 	peerings, err := peeringclient.New(config)
 	if err != nil {
 		cancel()

@@ -3,6 +3,7 @@ package peering
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -12,10 +13,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 	"golang.org/x/oauth2"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
 func TestRequestPatch(t *testing.T) {
@@ -171,5 +176,49 @@ func TestTokens_RefusedTokenIsForgotten(t *testing.T) {
 	source.ResetTokenOlderThan(time.Now())
 	if source.current != nil {
 		t.Error("a refused token was kept")
+	}
+}
+
+// TestLink_Access: what is handed on reaches the peer as the tenant, by the link's own connections.
+func TestLink_Access(t *testing.T) {
+	i := &issuer{knows: map[string]bool{"renewal": true}, grants: "new"}
+	seen := make(chan string, 1)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/token"):
+			i.ServeHTTP(w, r)
+		case strings.HasSuffix(r.URL.Path, "/log"):
+			seen <- r.Header.Get("Authorization")
+		default:
+			http.Error(w, "not asked for", http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	p := &v1alpha1.Peering{ObjectMeta: metav1.ObjectMeta{Name: "cloud"}, Spec: v1alpha1.PeeringSpec{API: &v1alpha1.APIEndpoint{
+		Server: server.URL, TenantNamespace: "spillway-tenant-home", PeeringName: "home",
+		CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+	}}}
+	l, err := dial(t.Context(), p, "renewal", zap.NewNop(), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	n := lastKnown(p, l, &corev1.Node{}, l.state())
+	client, err := rest.HTTPClientFor(n.RemoteConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.Get(n.RemoteConfig.Host + "/api/v1/namespaces/shop-1f2e/pods/web/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := answer.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := <-seen; got != "Bearer new" {
+		t.Errorf("the peer sees %q", got)
+	}
+	if n.RemoteConfig.ContentType != "" {
+		t.Errorf("what is handed on speaks %s, which streams do not", n.RemoteConfig.ContentType)
 	}
 }

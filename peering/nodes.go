@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/spillway-dev/spillway/internal/address"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
@@ -31,6 +32,7 @@ type Node struct {
 	Peer, NodeName, ClusterID string
 	Labels                    map[string]string
 	Remote                    kubernetes.Interface
+	RemoteConfig              *rest.Config // of Remote, for what a client is no use for; shared: do not change it
 	Version                   string
 	Offer                     corev1.ResourceList
 	Namespaces                map[string]string // local namespace to tenant namespace
@@ -57,7 +59,7 @@ type NodeState struct {
 // kept, with its pods, and says that the peer is lost.
 func lastKnown(p *v1alpha1.Peering, l *link, node *corev1.Node, s linkState) Node {
 	return Node{
-		Peer: p.Name, NodeName: node.Name, ClusterID: p.Spec.ClusterID, Labels: node.Labels, Remote: l.client,
+		Peer: p.Name, NodeName: node.Name, ClusterID: p.Spec.ClusterID, Labels: node.Labels, Remote: l.client, RemoteConfig: l.access,
 		Version: node.Status.NodeInfo.KubeletVersion, Offer: node.Status.Allocatable, Namespaces: map[string]string{},
 		Lost: true, Since: silentSince(node, s), Reason: "PeerUnreachable", Message: lostMessage(l.server(), s.err),
 	}
@@ -84,7 +86,7 @@ func wantedNode(p *v1alpha1.Peering, l *link, s linkState) Node {
 	}
 	n := Node{
 		Peer: p.Name, NodeName: nodeName(p.Spec.Borrow, p.Name), ClusterID: p.Spec.ClusterID,
-		Labels: labels, Remote: l.client, Version: s.version, Offer: s.remote.Status.Offer,
+		Labels: labels, Remote: l.client, RemoteConfig: l.access, Version: s.version, Offer: s.remote.Status.Offer,
 		Namespaces: map[string]string{}, Lost: s.lost, Since: s.last,
 	}
 	if tenant := s.remote.Status.Tenant; tenant != nil {

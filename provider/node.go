@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -59,12 +60,13 @@ type node struct {
 	client    kubernetes.Interface
 
 	mu         sync.Mutex
-	state      nodeState     // guarded by mu
-	since      metav1.Time   // guarded by mu; when state.ready last changed
-	registered bool          // guarded by mu
-	err        error         // guarded by mu; why the node could not be registered or updated
-	changed    chan struct{} // capacity 1: state differs from what was last handed to the NodeController
-	noteState  func()        // called when registered or err changed
+	state      nodeState      // guarded by mu
+	since      metav1.Time    // guarded by mu; when state.ready last changed
+	endpoint   netip.AddrPort // guarded by mu; of the kubelet API; not valid when there is none
+	registered bool           // guarded by mu
+	err        error          // guarded by mu; why the node could not be registered or updated
+	changed    chan struct{}  // capacity 1: state differs from what was last handed to the NodeController
+	noteState  func()         // called when registered or err changed
 }
 
 func newNode(name, clusterID string, client kubernetes.Interface, state nodeState, noteState func()) *node {
@@ -86,6 +88,16 @@ func (n *node) set(state nodeState) {
 	}
 	n.state = state
 	n.signal()
+}
+
+// setEndpoint says where the node's kubelet API is. The address is that of the node too.
+func (n *node) setEndpoint(at netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.endpoint != at {
+		n.endpoint = at
+		n.signal()
+	}
 }
 
 func (n *node) signal() {
@@ -110,6 +122,10 @@ func (n *node) run(ctx context.Context) {
 func (n *node) runOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	select {
+	case <-n.changed: // is in the object
+	default:
+	}
 	controller, err := vknode.NewNodeController(n, n.object(), n.client.CoreV1().Nodes(),
 		vknode.WithNodeEnableLeaseV1WithRenewInterval(
 			n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease), leaseSeconds, leaseEvery),
@@ -186,6 +202,7 @@ func (n *node) object() *corev1.Node {
 		labelType:                        labelTypeValue,
 	}
 	maps.Copy(labels, n.state.labels)
+	addresses, endpoints := addressesOf(n.name, n.endpoint)
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: labels},
 		Spec: corev1.NodeSpec{
@@ -196,12 +213,24 @@ func (n *node) object() *corev1.Node {
 			Capacity:    n.state.allocatable,
 			Allocatable: n.state.allocatable,
 			Conditions:  conditions(n.state, n.since),
-			Addresses:   []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: n.name}},
+			Addresses:   addresses,
+
+			DaemonEndpoints: endpoints,
 			NodeInfo: corev1.NodeSystemInfo{
 				KubeletVersion: n.state.version, OperatingSystem: "linux", Architecture: n.state.labels[corev1.LabelArchStable],
 			},
 		},
 	}
+}
+
+// addressesOf says where a node is. The API server asks its kubelet API at the first address of the type that it prefers; without a
+// port it would ask port 10250, where another machine's kubelet may be: a node without kubelet API has no address.
+func addressesOf(name string, endpoint netip.AddrPort) (addresses []corev1.NodeAddress, endpoints corev1.NodeDaemonEndpoints) {
+	if endpoint.IsValid() {
+		addresses = append(addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: endpoint.Addr().String()})
+		endpoints.KubeletEndpoint.Port = int32(endpoint.Port())
+	}
+	return append(addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: name}), endpoints
 }
 
 // conditions are those of a kubelet. A peer has no disk or memory of its own to be short of.

@@ -1,16 +1,23 @@
 package provider
 
 import (
+	"flag"
+	"net/netip"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"sigs.k8s.io/yaml"
 )
+
+var update = flag.Bool("update", false, "write the golden files")
 
 func peerWithOffer() Peer {
 	return Peer{
@@ -66,6 +73,30 @@ func TestNodeObject(t *testing.T) {
 	}
 }
 
+// TestNodeObject_Golden is a node with a kubelet API as users see it.
+func TestNodeObject_Golden(t *testing.T) {
+	n := newNode("spillway-cloud", "id-2", nil, wantedState(peerWithOffer()), func() {})
+	n.since = metav1.Unix(1_800_000_000, 0)
+	n.setEndpoint(netip.MustParseAddrPort("192.0.2.7:10351"))
+	got, err := yaml.Marshal(n.object())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = "testdata/node.yaml"
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
 // TestNode_WritesOnlyDifferences counts the writes of a node's first half hour: registered once, one status every five
 // minutes, one when the state changes and none when it is handed over again.
 func TestNode_WritesOnlyDifferences(t *testing.T) {
@@ -107,6 +138,13 @@ func TestNode_WritesOnlyDifferences(t *testing.T) {
 		pass(time.Minute)
 		if got := statuses(); got != 1 {
 			t.Errorf("%d statuses were written for one change, want 1", got)
+		}
+		for range 100 {
+			n.setEndpoint(netip.MustParseAddrPort("192.0.2.7:10351"))
+		}
+		pass(time.Minute)
+		if got := statuses(); got != 1 {
+			t.Errorf("%d statuses were written for a kubelet API, want 1", got)
 		}
 		pass(20 * time.Minute)
 		if got := statuses(); got < 3 || got > 4 {

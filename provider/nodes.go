@@ -14,9 +14,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/spillway-dev/spillway/internal/address"
+	"github.com/spillway-dev/spillway/provider/kubelet"
 	"github.com/spillway-dev/spillway/reflector"
 )
 
@@ -30,6 +32,8 @@ type Config struct {
 	Rules Rules
 	// VolumeNamespace is where the claims are made behind volumes whose first pod stays at home. Empty: there are none.
 	VolumeNamespace string
+	// Kubelet serves the kubelet APIs of the nodes, whose address is then its; nil: they have none, and no address.
+	Kubelet *kubelet.Server
 	// Changed is called with the name of a peer whose State may have changed. It must not block.
 	Changed func(peer string)
 	Events  record.EventRecorder
@@ -44,6 +48,8 @@ type Peer struct {
 	Labels map[string]string
 	// Remote reaches the peer. A new client replaces the old one, with fresh watches.
 	Remote kubernetes.Interface
+	// RemoteConfig is that of Remote, for streams, which a client does not carry. It changes with Remote only. Shared: do not change it.
+	RemoteConfig *rest.Config
 	// Version of Kubernetes at the peer.
 	Version string
 	// Offer is what all pods on the node may request together.
@@ -95,7 +101,11 @@ type Nodes struct {
 	mu    sync.Mutex
 	ctx   context.Context         // guarded by mu; that of Run
 	peers map[string]*virtualNode // guarded by mu; by name of the peering
+	apis  map[string]*nodeAPI     // guarded by mu; by name of the peering; without cfg.Kubelet none
 	wg    sync.WaitGroup
+
+	keeping sync.Mutex
+	kept    bool // guarded by keeping; cfg.Kubelet knows which ports nodes have had
 }
 
 // virtualNode is one running node and its pods.
@@ -114,7 +124,7 @@ func NewNodes(cfg Config) *Nodes {
 			Client: cfg.Client, Origin: cfg.ClusterID, Rules: cfg.Rules, Events: cfg.Events, Log: cfg.Log,
 			VolumeNamespace: cfg.VolumeNamespace,
 		}),
-		peers: map[string]*virtualNode{},
+		peers: map[string]*virtualNode{}, apis: map[string]*nodeAPI{},
 	}
 }
 
@@ -162,6 +172,7 @@ func (n *Nodes) Ensure(peer Peer) {
 		v = n.start(peer)
 		n.peers[peer.Peer] = v
 	}
+	n.ensureAPI(peer, v.pair)
 	v.node.set(wantedState(peer))
 	v.pair.SetAddresses(peer.Addresses)
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
@@ -197,10 +208,12 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	v := &virtualNode{
 		node: newNode(peer.NodeName, peer.ClusterID, n.cfg.Client, wantedState(peer), note),
 		pair: n.home.Attach(reflector.PairConfig{
-			Node: peer.NodeName, Peer: peer.Peer, Remote: peer.Remote, WantedChanged: note,
+			Node: peer.NodeName, Peer: peer.Peer, Remote: peer.Remote, NodeIPs: n.nodeIPs(), WantedChanged: note,
 		}),
 		remote: peer.Remote,
 	}
+	api := n.apiOf(peer)
+	v.node.setEndpoint(n.endpoint(api))
 	v.pair.SetAddresses(peer.Addresses) // before the first status is written
 	v.pair.SetOwnAddresses(peer.OwnAddresses)
 	v.pair.SetOwnPods(peer.OwnPods)
@@ -208,7 +221,13 @@ func (n *Nodes) start(peer Peer) *virtualNode {
 	v.pair.SetIngressClass(peer.IngressClass)
 	v.pair.SetDNS(peer.Nameservers, peer.ClusterDomain)
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context){v.node.run, v.pair.Run} {
+	runNode := func(ctx context.Context) {
+		if api != nil {
+			api.await(ctx)
+		}
+		v.node.run(ctx)
+	}
+	for _, run := range []func(context.Context){runNode, v.pair.Run} {
 		n.wg.Add(1)
 		wg.Go(func() { defer n.wg.Done(); run(ctx) })
 	}
@@ -266,6 +285,7 @@ func (n *Nodes) Remove(ctx context.Context, name, nodeName string, force bool) (
 	if err != nil && !apierrors.IsNotFound(err) {
 		return false, 0, fmt.Errorf("delete node %s: %w", nodeName, err)
 	}
+	n.closeAPI(name)
 	return true, 0, nil // its Lease goes with it: the node owns it
 }
 

@@ -3,7 +3,9 @@ package reflector
 import (
 	"net/netip"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spillway-dev/spillway/internal/address"
@@ -49,5 +51,29 @@ func TestLoop_AddressesOfThePeer(t *testing.T) {
 		l.pair.SetAddresses(nil)
 		l.settle()
 		shows("no tunnel", "10.101.0.7")
+	})
+}
+
+// TestLoop_AddressOfTheNode: a pod whose twin has a node shows the address of the virtual node.
+func TestLoop_AddressOfTheNode(t *testing.T) {
+	placed := func(twin *corev1.Pod) { twin.Status.HostIP = "192.0.2.9" }
+	prepare := func(l *loop) { l.pair.cfg.NodeIPs = []netip.Addr{netip.MustParseAddr("172.16.0.1")} }
+	runLoop(t, objects(localPod()), objects(twinOf(localPod(), running, placed)), prepare, func(l *loop) {
+		l.wrote("start", []string{"patch pods/status shop/web"}, nil)
+		pod := l.localPod()
+		if pod.Status.HostIP != "172.16.0.1" || len(pod.Status.HostIPs) != 1 || pod.Status.HostIPs[0].IP != "172.16.0.1" {
+			l.Errorf("the pod shows %q and %v", pod.Status.HostIP, pod.Status.HostIPs)
+		}
+		if cached, ok := l.pair.Pod("shop", "web"); !ok || cached.Status.HostIP != "172.16.0.1" {
+			l.Errorf("Pod gives %v, %v", cached, ok)
+		}
+		if remote, ok := l.pair.RemoteNamespace("shop"); !ok || remote != "shop-1f2e" {
+			l.Errorf("the remote namespace is %q, %v", remote, ok)
+		}
+		if remote, ok := l.pair.RemoteNamespace("other"); ok {
+			l.Errorf("a namespace that does not leave is %q there", remote)
+		}
+		l.pass(time.Minute)
+		l.wrote("an idle minute", nil, nil)
 	})
 }

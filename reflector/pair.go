@@ -34,6 +34,8 @@ type PairConfig struct {
 	Peer string
 	// Remote reaches the peer's API server with rights inside the tenant namespaces only. It must have no rate limit.
 	Remote kubernetes.Interface
+	// NodeIPs are the addresses of the virtual node, best first: the pods on it show them as hostIP and hostIPs. None: they show none.
+	NodeIPs []netip.Addr
 	// WantedChanged is called when Wanted may have changed. It must not block. May be nil.
 	WantedChanged func()
 }
@@ -284,6 +286,17 @@ func (p *Pair) Wanted() []string {
 // Pods lists the local pods bound to the node, shared: do not change them. The second result is false while the cache
 // is not complete.
 func (p *Pair) Pods() ([]*corev1.Pod, bool) { return p.local.List(), p.local.HasSynced() }
+
+// Pod gives one of them; false when there is none of that name. Shared: do not change it.
+func (p *Pair) Pod(namespace, name string) (*corev1.Pod, bool) { return p.local.Get(namespace, name) }
+
+// RemoteNamespace is the tenant namespace of a local one, where the twins of its pods are; false while there is none.
+func (p *Pair) RemoteNamespace(local string) (remote string, ok bool) {
+	if s := p.space(local); s != nil {
+		return s.remote, true
+	}
+	return "", false
+}
 
 // Twins is how many twins there are at the peer, as far as its tenant namespaces are known and synced.
 func (p *Pair) Twins() int {

@@ -45,7 +45,9 @@ func (s *space) ours(mark labels.Set) func(*metav1.ListOptions) {
 }
 
 func (s *space) env() translate.Env {
-	env := translate.Env{Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, RemoteNamespace: s.remote}
+	env := translate.Env{
+		Origin: s.pair.home.cfg.Origin, NodeName: s.pair.cfg.Node, NodeIPs: s.pair.cfg.NodeIPs, RemoteNamespace: s.remote,
+	}
 	env.HomeAPI, _ = s.pair.api.Load().(netip.AddrPort)
 	env.IngressClass = s.pair.ingressClass()
 	if dns := s.pair.dns.Load(); dns != nil {

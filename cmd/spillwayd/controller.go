@@ -47,6 +47,7 @@ type controllerOptions struct {
 	logLevel            string
 	network             networkOptions
 	webhook             webhookOptions
+	kubelet             kubeletOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -73,6 +74,7 @@ func controllerCommand() *cobra.Command {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.network.addTo(f)
 	o.webhook.addTo(f)
+	o.kubelet.addTo(f)
 	return cmd
 }
 
@@ -112,9 +114,13 @@ func runController(ctx context.Context, o controllerOptions) error {
 	if err != nil {
 		return err
 	}
+	kubelets, err := o.kubelet.start(ctx, client, log)
+	if err != nil {
+		return err
+	}
 	for {
 		err := lead(ctx, client, o.identity, log, func(ctx context.Context) error {
-			return serve(ctx, webhook, peering.Config{
+			return serve(ctx, webhook, kubelets, peering.Config{
 				REST: config, Client: client, ClusterID: clusterID, Policies: policies, Network: network, Log: log,
 			})
 		})
@@ -201,8 +207,8 @@ func lead(ctx context.Context, client kubernetes.Interface, identity string, log
 	return workErr
 }
 
-// serve wires the packages and works until ctx ends. webhook may be nil.
-func serve(ctx context.Context, webhook *admission.Server, cfg peering.Config) error {
+// serve wires the packages and works until ctx ends. webhook and kubelets may be nil.
+func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, cfg peering.Config) error {
 	events := record.NewBroadcaster()
 	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()
@@ -210,9 +216,9 @@ func serve(ctx context.Context, webhook *admission.Server, cfg peering.Config) e
 	var controller *peering.Controller
 	nodes := provider.NewNodes(provider.Config{
 		Client: cfg.Client, ClusterID: cfg.ClusterID, Rules: rules{cfg.Policies}, Log: cfg.Log,
-		VolumeNamespace: systemNamespace,
-		Changed:         func(peer string) { controller.Wake(peer) },
-		Events:          events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
+		VolumeNamespace: systemNamespace, Kubelet: kubelets.server(),
+		Changed: func(peer string) { controller.Wake(peer) },
+		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
 	})
 	cfg.Nodes = virtualNodes{nodes}
 	controller, err := peering.New(cfg)

@@ -22,12 +22,11 @@ const (
 	sandboxAtEnd   reason = "the condition PodReadyToStartContainers of a pod that has ended"
 	resolverFile   reason = "`/etc/resolv.conf`"
 	apiServer      reason = "`KUBERNETES_SERVICE_HOST`"
-	noHostAddress  reason = "the address of the node, in the status"
 )
 
 // reasons are all of them.
 func reasons() []reason {
-	return []reason{serviceAccount, hostAddress, kubeletWords, zeroRequests, ownMarks, hostDomain, podSecurity, sandboxAtEnd, resolverFile, apiServer, noHostAddress}
+	return []reason{serviceAccount, hostAddress, kubeletWords, zeroRequests, ownMarks, hostDomain, podSecurity, sandboxAtEnd, resolverFile, apiServer}
 }
 
 // TestReference_ListsWhatDiffersByDesign holds that docs/reference.md and the table tell the same.

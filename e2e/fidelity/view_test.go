@@ -197,8 +197,6 @@ func everywhere(key, home, peer string) (reason, bool) {
 		return zeroRequests, withoutZero(peer) == withoutZero(home)
 	case key == "condition PodReadyToStartContainers" && peer == "True":
 		return sandboxAtEnd, true
-	case key == "host IP":
-		return noHostAddress, true
 	}
 	return "", false
 }

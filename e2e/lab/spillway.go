@@ -31,7 +31,8 @@ type SpillwayOptions struct {
 	Chart string
 	// Binary is a built spillwayd; empty means: build that of the checkout.
 	Binary string
-	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0`.
+	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0 --kubelet-address ADDRESS`, and
+	// replace what they repeat. ADDRESS is where nodes and pods reach the API server too, or 127.0.0.1 where there are no real ones.
 	Args []string
 	// Env is added to the environment.
 	Env []string
@@ -108,7 +109,8 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	}
 	p, err := c.lab.Start(ctx, Process{
 		Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Env: o.Env,
-		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, o.Args...),
+		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0",
+			"--kubelet-address", c.layout.port.ip}, o.Args...),
 	})
 	if err != nil {
 		return err
