@@ -47,6 +47,7 @@ type controllerOptions struct {
 	logLevel            string
 	network             networkOptions
 	webhook             webhookOptions
+	usage               usageOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -73,6 +74,7 @@ func controllerCommand() *cobra.Command {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.network.addTo(f)
 	o.webhook.addTo(f)
+	o.usage.addTo(f)
 	return cmd
 }
 
@@ -84,6 +86,9 @@ func runController(ctx context.Context, o controllerOptions) error {
 	defer func() { _ = log.Sync() }() // stderr may be a pipe that cannot be synced
 	network, err := o.network.parse()
 	if err != nil {
+		return err
+	}
+	if _, err := o.usage.parse(); err != nil {
 		return err
 	}
 	config, err := restConfig(o)
@@ -114,7 +119,7 @@ func runController(ctx context.Context, o controllerOptions) error {
 	}
 	for {
 		err := lead(ctx, client, o.identity, log, func(ctx context.Context) error {
-			return serve(ctx, webhook, peering.Config{
+			return serve(ctx, webhook, o.usage, peering.Config{
 				REST: config, Client: client, ClusterID: clusterID, Policies: policies, Network: network, Log: log,
 			})
 		})
@@ -202,7 +207,7 @@ func lead(ctx context.Context, client kubernetes.Interface, identity string, log
 }
 
 // serve wires the packages and works until ctx ends. webhook may be nil.
-func serve(ctx context.Context, webhook *admission.Server, cfg peering.Config) error {
+func serve(ctx context.Context, webhook *admission.Server, usage usageOptions, cfg peering.Config) error {
 	events := record.NewBroadcaster()
 	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()
@@ -219,6 +224,11 @@ func serve(ctx context.Context, webhook *admission.Server, cfg peering.Config) e
 	if err != nil {
 		return err
 	}
+	stopped, err := usage.start(ctx, cfg, controller)
+	if err != nil {
+		return err
+	}
+	defer stopped()
 	ready, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
