@@ -31,7 +31,8 @@ type SpillwayOptions struct {
 	Chart string
 	// Binary is a built spillwayd; empty means: build that of the checkout.
 	Binary string
-	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0`.
+	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0`, and where there are real nodes
+	// the flags that make it tell what pods use.
 	Args []string
 	// Env is added to the environment.
 	Env []string
@@ -106,9 +107,13 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	if err != nil {
 		return err
 	}
+	usage, err := c.usageArgs(ctx)
+	if err != nil {
+		return err
+	}
 	p, err := c.lab.Start(ctx, Process{
 		Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Env: o.Env,
-		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, o.Args...),
+		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, append(usage, o.Args...)...),
 	})
 	if err != nil {
 		return err
