@@ -10,9 +10,12 @@ import (
 // longestLine bounds a line of a kubelet's answer. Lines with many labels have about 1 KiB.
 const longestLine = 1 << 20
 
+// blockSize is by how much a page grows: one that doubled would be moved again and again, and be half empty in the end.
+const blockSize = 32 << 10
+
 // page is what was kept of one kubelet's text: lines of some namespaces, byte for byte, in the order of the kubelet.
 type page struct {
-	text       []byte // whole lines, each with its line break
+	blocks     [][]byte // of whole lines, each with its line break
 	families   []family
 	namespaces []string // that pieces point into
 }
@@ -25,8 +28,10 @@ type family struct {
 	pieces     []piece
 }
 
-// piece is a run of lines about one namespace: text[from:to].
-type piece struct{ from, to, namespace uint32 }
+// piece is a run of lines about one namespace: blocks[block][from:to].
+type piece struct{ block, from, to, namespace uint32 }
+
+func (p *page) lines(at piece) []byte { return p.blocks[at.block][at.from:at.to] }
 
 // reader keeps lines of a text exposition (format 0.0.4).
 type reader struct {
@@ -34,6 +39,7 @@ type reader struct {
 	wanted  map[string]uint32 // namespaces, and where they are in page.namespaces
 	known   map[string]int    // families
 	current int               // family of the last line; -1: none
+	kept    int               // bytes
 }
 
 // readPage keeps the lines with a label namespace of the wanted ones. Lines that cannot be read, and families without a line that is
@@ -52,7 +58,7 @@ func readPage(from io.Reader, wanted map[string]bool) (*page, error) {
 		} else if len(line) > 0 {
 			r.sample(line)
 		}
-		if len(r.text) > mostText {
+		if r.kept > mostText {
 			return nil, fmt.Errorf("more than %d MiB about tenants' pods", mostText>>20)
 		}
 	}
@@ -116,15 +122,32 @@ func (r *reader) sample(line []byte) {
 	if r.current < 0 || !belongs(name, r.families[r.current]) {
 		r.enter(name)
 	}
-	from := uint32(len(r.text))
-	r.text = append(append(r.text, line...), '\n')
-	to := uint32(len(r.text))
+	now := r.keep(line)
+	now.namespace = at
 	f := &r.families[r.current]
-	if n := len(f.pieces); n > 0 && f.pieces[n-1].namespace == at && f.pieces[n-1].to == from {
-		f.pieces[n-1].to = to
+	if n := len(f.pieces); n > 0 && f.pieces[n-1].continues(now) {
+		f.pieces[n-1].to = now.to
 		return
 	}
-	f.pieces = append(f.pieces, piece{from: from, to: to, namespace: at})
+	f.pieces = append(f.pieces, now)
+}
+
+// keep copies a line.
+func (r *reader) keep(line []byte) piece {
+	last := len(r.blocks) - 1
+	if last < 0 || cap(r.blocks[last])-len(r.blocks[last]) <= len(line) {
+		r.blocks = append(r.blocks, make([]byte, 0, max(blockSize, len(line)+1)))
+		last++
+	}
+	from := len(r.blocks[last])
+	r.blocks[last] = append(append(r.blocks[last], line...), '\n')
+	r.kept += len(line) + 1
+	return piece{block: uint32(last), from: uint32(from), to: uint32(from + len(line) + 1)}
+}
+
+// continues says whether the next piece begins where this one ends, about the same.
+func (p piece) continues(next piece) bool {
+	return p.namespace == next.namespace && p.block == next.block && p.to == next.from
 }
 
 // belongs says whether a sample is of a family: histograms and summaries have samples of several names.

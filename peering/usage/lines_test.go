@@ -84,6 +84,26 @@ wait_seconds_count{namespace="shop-1"} 2
 	}
 }
 
+// TestText_Long: a page of many blocks is told whole.
+func TestText_Long(t *testing.T) {
+	text := kubeletPage(10, 100)
+	if got := filtered(t, set("shop-0", "shop-1", "shop-2", "shop-3"), text); got != text {
+		t.Errorf("of a page of %d bytes %d are told", len(text), len(got))
+	}
+	var own strings.Builder
+	for line := range strings.Lines(text) {
+		if line[0] == '#' || strings.Contains(line, `namespace="shop-2"`) {
+			own.WriteString(line)
+		}
+	}
+	if got := filtered(t, set("shop-2"), text); got != own.String() {
+		t.Errorf("of %d bytes of a tenant's %d are told", own.Len(), len(got))
+	}
+	if _, err := readPage(strings.NewReader(`a{b="`+strings.Repeat("x", longestLine)+`",namespace="shop-1"} 1`), set("shop-1")); err == nil {
+		t.Error("a line without end is read")
+	}
+}
+
 func TestParse(t *testing.T) {
 	for name, row := range map[string]struct {
 		line string

@@ -36,7 +36,7 @@ func writeText(w io.Writer, pages []*page, namespaces map[string]bool) error {
 				if !wanted[at.page][s.namespace] {
 					continue
 				}
-				if _, err := w.Write(at.page.text[s.from:s.to]); err != nil {
+				if _, err := w.Write(at.page.lines(s)); err != nil {
 					return err
 				}
 			}
