@@ -131,12 +131,13 @@ func trimPod(pod *corev1.Pod) {
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 }
 
-// trimNode keeps what the ledger and the tunnel read.
+// trimNode keeps what the ledger, the tunnel and package usage read.
 func trimNode(node *corev1.Node) {
 	node.ObjectMeta = metav1.ObjectMeta{
 		Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion, Labels: node.Labels,
 	}
 	node.Status = corev1.NodeStatus{
 		Allocatable: node.Status.Allocatable, Conditions: node.Status.Conditions, Addresses: node.Status.Addresses,
+		DaemonEndpoints: node.Status.DaemonEndpoints,
 	}
 }

@@ -34,6 +34,7 @@ const (
 	roleTenant   = "spillway-tenant"          // inside a tenant's namespaces
 	roleIdentity = "spillway-tenant-identity" // in the namespace of its identity
 	roleRenewal  = "spillway-tenant-renewal"  // of the long-lived credential
+	roleUsage    = "spillway-tenant-usage"    // in the namespace of Spillway
 
 	objectName   = "spillway"          // of the RoleBinding, ResourceQuota, LimitRange and NetworkPolicy of a tenant namespace
 	isolatedName = "spillway-isolated" // of its other NetworkPolicy
@@ -67,7 +68,8 @@ func seenRanges(spec *v1alpha1.PeeringSpec) []string {
 // namespace of the tenant's identity.
 func (t tenant) namespace() string { return "spillway-tenant-" + t.peering }
 
-// clusterObject is the name of the tenant's cluster-wide role: to read its own Peering and nothing else.
+// clusterObject is the name of the tenant's cluster-wide role, to read its own Peering and nothing else, and of what else of it is
+// in no namespace of its own.
 func (t tenant) clusterObject() string { return "spillway-tenant-" + t.peering }
 
 func (t tenant) labels() map[string]string {
@@ -105,6 +107,7 @@ type identity struct {
 	requests       *coreac.ConfigMapApplyConfiguration
 	network        *coreac.ConfigMapApplyConfiguration
 	bindings       []*rbacac.RoleBindingApplyConfiguration
+	usage          *rbacac.RoleBindingApplyConfiguration // in SystemNamespace
 	clusterRole    *rbacac.ClusterRoleApplyConfiguration
 	clusterBinding *rbacac.ClusterRoleBindingApplyConfiguration
 }
@@ -135,6 +138,8 @@ func (t tenant) identity() identity {
 		bindings: []*rbacac.RoleBindingApplyConfiguration{
 			bind(accountRenewal, roleRenewal), bind(accountConsumer, roleIdentity),
 		},
+		usage: rbacac.RoleBinding(t.clusterObject(), v1alpha1.SystemNamespace).WithLabels(labels).
+			WithSubjects(account(accountConsumer)).WithRoleRef(clusterRole(roleUsage)),
 		clusterRole: rbacac.ClusterRole(t.clusterObject()).WithLabels(labels).WithRules(
 			rbacac.PolicyRule().WithAPIGroups(v1alpha1.GroupName).WithResources(v1alpha1.PeeringResource.Resource).
 				WithResourceNames(t.peering).WithVerbs("get", "list", "watch")),

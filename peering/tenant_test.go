@@ -62,6 +62,10 @@ func TestTenant_Rights(t *testing.T) {
 	for _, b := range id.bindings {
 		bound[*b.Subjects[0].Name] = *b.RoleRef.Name
 	}
+	if *id.usage.Namespace != v1alpha1.SystemNamespace || *id.usage.Name != "spillway-tenant-home" || *id.usage.RoleRef.Name != roleUsage ||
+		*id.usage.Subjects[0].Name != accountConsumer || *id.usage.Subjects[0].Namespace != "spillway-tenant-home" {
+		t.Errorf("right to ask for usage: %+v", id.usage)
+	}
 	want := map[string]string{accountConsumer: roleIdentity, accountRenewal: roleRenewal}
 	if diff := cmp.Diff(want, bound); diff != "" {
 		t.Errorf("roles in the namespace of the identity (-want +got):\n%s", diff)
@@ -76,7 +80,8 @@ func TestTenant_EverythingIsMarked(t *testing.T) {
 		"the identity's namespace": id.namespace.Labels, "its Secret": id.secret.Labels, "its requests": id.requests.Labels, "its network": id.network.Labels,
 		"its account": id.accounts[0].Labels, "its renewal account": id.accounts[1].Labels,
 		"its binding": id.bindings[0].Labels, "its other binding": id.bindings[1].Labels,
-		"its cluster role": id.clusterRole.Labels, "its cluster binding": id.clusterBinding.Labels,
+		"its right to ask for usage": id.usage.Labels,
+		"its cluster role":           id.clusterRole.Labels, "its cluster binding": id.clusterBinding.Labels,
 		"a namespace": h.namespace.Labels, "its rights": h.binding.Labels, "its defaults": h.defaults.Labels,
 		"its network policy": h.policies[0].Labels, "its other network policy": h.policies[1].Labels, "its quota": quota.Labels,
 	} {

@@ -121,9 +121,9 @@ func (t *tenants) ensureIdentity(ctx context.Context, want tenant, state *tenant
 			return fmt.Errorf("apply ConfigMap %s/%s: %w", ns, *cm.Name, err)
 		}
 	}
-	for _, b := range id.bindings {
-		if _, err := rbac.RoleBindings(ns).Apply(ctx, b, opts); err != nil {
-			return missingRole(fmt.Errorf("apply RoleBinding %s/%s: %w", ns, *b.Name, err))
+	for _, b := range append(id.bindings, id.usage) {
+		if _, err := rbac.RoleBindings(*b.Namespace).Apply(ctx, b, opts); err != nil {
+			return missingRole(fmt.Errorf("apply RoleBinding %s/%s: %w", *b.Namespace, *b.Name, err))
 		}
 	}
 	if _, err := rbac.ClusterRoles().Apply(ctx, id.clusterRole, opts); err != nil {
@@ -272,8 +272,8 @@ func (t *tenants) complete(ctx context.Context, namespace string) (bool, error) 
 
 // missingRole says what to look at when a tenant's role cannot be bound.
 func missingRole(err error) error {
-	return fmt.Errorf("%w (the roles %s, %s and %s come with the installation: charts/spillway/templates/rbac.yaml)",
-		err, roleTenant, roleIdentity, roleRenewal)
+	return fmt.Errorf("%w (the roles %s, %s, %s and %s come with the installation: charts/spillway/templates/rbac.yaml)",
+		err, roleTenant, roleIdentity, roleRenewal, roleUsage)
 }
 
 // dropNamespaces deletes the namespaces that the tenant no longer asks for. The consumer takes a name back only after
@@ -334,6 +334,9 @@ func (t *tenants) remove(ctx context.Context, p *v1alpha1.Peering) (gone bool, e
 			return rbac.ClusterRoleBindings().Delete(ctx, want.clusterObject(), metav1.DeleteOptions{})
 		},
 		func() error { return rbac.ClusterRoles().Delete(ctx, want.clusterObject(), metav1.DeleteOptions{}) },
+		func() error {
+			return rbac.RoleBindings(v1alpha1.SystemNamespace).Delete(ctx, want.clusterObject(), metav1.DeleteOptions{})
+		},
 	} {
 		if err := del(); err != nil && !apierrors.IsNotFound(err) {
 			return false, fmt.Errorf("delete the rights of tenant %s: %w", p.Name, err)

@@ -75,8 +75,8 @@ func forceNodeAway(ctx context.Context, c *cluster, node *corev1.Node) error {
 	return nil
 }
 
-// forceTenantAway deletes everything cluster-wide that carries the label of the tenant with this cluster id; what is
-// in its namespaces goes with them.
+// forceTenantAway deletes everything that carries the label of the tenant with this cluster id, cluster-wide and in Spillway's own
+// namespace; what is in the tenant's namespaces goes with them.
 func forceTenantAway(ctx context.Context, c *cluster, id string) error {
 	ofTenant := metav1.ListOptions{LabelSelector: v1alpha1.LabelTenant + "=" + id}
 	namespaces, err := c.kube.CoreV1().Namespaces().List(ctx, ofTenant)
@@ -93,6 +93,9 @@ func forceTenantAway(ctx context.Context, c *cluster, id string) error {
 	rbac := c.kube.RbacV1()
 	if err := rbac.ClusterRoleBindings().DeleteCollection(ctx, metav1.DeleteOptions{}, ofTenant); err != nil {
 		return explain(c, "delete the ClusterRoleBindings of the tenant", err)
+	}
+	if err := rbac.RoleBindings(v1alpha1.SystemNamespace).DeleteCollection(ctx, metav1.DeleteOptions{}, ofTenant); err != nil {
+		return explain(c, "delete the RoleBindings of the tenant", err)
 	}
 	return explain(c, "delete the ClusterRoles of the tenant", rbac.ClusterRoles().DeleteCollection(ctx, metav1.DeleteOptions{}, ofTenant))
 }

@@ -48,6 +48,7 @@ type controllerOptions struct {
 	network             networkOptions
 	webhook             webhookOptions
 	kubelet             kubeletOptions
+	usage               usageOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -75,6 +76,7 @@ func controllerCommand() *cobra.Command {
 	o.network.addTo(f)
 	o.webhook.addTo(f)
 	o.kubelet.addTo(f)
+	o.usage.addTo(f)
 	return cmd
 }
 
@@ -86,6 +88,9 @@ func runController(ctx context.Context, o controllerOptions) error {
 	defer func() { _ = log.Sync() }() // stderr may be a pipe that cannot be synced
 	network, err := o.network.parse()
 	if err != nil {
+		return err
+	}
+	if _, err := o.usage.parse(); err != nil {
 		return err
 	}
 	config, err := restConfig(o)
@@ -120,7 +125,7 @@ func runController(ctx context.Context, o controllerOptions) error {
 	}
 	for {
 		err := lead(ctx, client, o.identity, log, func(ctx context.Context) error {
-			return serve(ctx, webhook, kubelets, peering.Config{
+			return serve(ctx, webhook, kubelets, o.usage, peering.Config{
 				REST: config, Client: client, ClusterID: clusterID, Policies: policies, Network: network, Log: log,
 			})
 		})
@@ -208,7 +213,7 @@ func lead(ctx context.Context, client kubernetes.Interface, identity string, log
 }
 
 // serve wires the packages and works until ctx ends. webhook and kubelets may be nil.
-func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, cfg peering.Config) error {
+func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, usage usageOptions, cfg peering.Config) error {
 	events := record.NewBroadcaster()
 	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()
@@ -225,6 +230,11 @@ func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, c
 	if err != nil {
 		return err
 	}
+	stopped, err := usage.start(ctx, cfg, controller)
+	if err != nil {
+		return err
+	}
+	defer stopped()
 	ready, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,8 +32,9 @@ type SpillwayOptions struct {
 	Chart string
 	// Binary is a built spillwayd; empty means: build that of the checkout.
 	Binary string
-	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0 --kubelet-address ADDRESS`, and
-	// replace what they repeat. ADDRESS is where nodes and pods reach the API server too, or 127.0.0.1 where there are no real ones.
+	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0 --kubelet-address ADDRESS`, and where
+	// there are real nodes the flags that make it tell what pods use. They replace what they repeat. ADDRESS is where nodes and pods
+	// reach the API server too, or 127.0.0.1 where there are no real ones.
 	Args []string
 	// Env is added to the environment.
 	Env []string
@@ -107,10 +109,14 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	if err != nil {
 		return err
 	}
+	usage, err := c.usageArgs(ctx)
+	if err != nil {
+		return err
+	}
 	p, err := c.lab.Start(ctx, Process{
 		Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Env: o.Env,
-		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0",
-			"--kubelet-address", c.layout.port.ip}, o.Args...),
+		Args: slices.Concat([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0",
+			"--kubelet-address", c.layout.port.ip}, usage, o.Args),
 	})
 	if err != nil {
 		return err

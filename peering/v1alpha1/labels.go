@@ -106,4 +106,8 @@ const (
 
 	// ControllerLease is the Lease in SystemNamespace that a running controller renews.
 	ControllerLease = "spillwayd"
+
+	// UsageService is the Service in SystemNamespace at which a provider tells its tenants what their pods use, and UsagePort its port.
+	UsageService = "spillway-usage"
+	UsagePort    = "usage"
 )
