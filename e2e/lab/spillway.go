@@ -11,9 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 const (
@@ -157,7 +154,7 @@ func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig
 		if err := a.apply(ctx, rbac); err != nil {
 			return "", fmt.Errorf("apply rbac.yaml: %w", err)
 		}
-		if as, err = c.spillwayAccess(ctx); err != nil {
+		if as, err = c.tokenAccess(ctx, SpillwayNamespace, Spillwayd); err != nil {
 			return "", err
 		}
 	}
@@ -177,22 +174,3 @@ apiVersion: v1
 kind: ServiceAccount
 metadata: {name: ` + Spillwayd + `, namespace: ` + SpillwayNamespace + `}
 `
-
-// spillwayTokenLife outlasts every lab: in a cluster, the kubelet would renew
-// the token.
-const spillwayTokenLife = 30 * 24 * time.Hour
-
-// spillwayAccess is the way of spillwayd's ServiceAccount into its cluster.
-func (c *Cluster) spillwayAccess(ctx context.Context) (access, error) {
-	client, err := kubernetes.NewForConfig(c.Config())
-	if err != nil {
-		return access{}, err
-	}
-	seconds := int64(spillwayTokenLife / time.Second)
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
-	token, err := client.CoreV1().ServiceAccounts(SpillwayNamespace).CreateToken(ctx, Spillwayd, request, metav1.CreateOptions{})
-	if err != nil {
-		return access{}, fmt.Errorf("request a token for spillwayd: %w", err)
-	}
-	return access{server: c.admin.server, ca: c.admin.ca, token: token.Status.Token}, nil
-}
