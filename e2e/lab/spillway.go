@@ -30,6 +30,9 @@ type SpillwayOptions struct {
 	Binary string
 	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0`.
 	Args []string
+	// ArgsOf gives what follows Args in one cluster, such as an address of its
+	// own; nil means nothing.
+	ArgsOf func(cluster string) []string
 	// Env is added to the environment.
 	Env []string
 }
@@ -103,10 +106,11 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.lab.Start(ctx, Process{
-		Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Env: o.Env,
-		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, o.Args...),
-	})
+	args := append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, o.Args...)
+	if o.ArgsOf != nil {
+		args = append(args, o.ArgsOf(c.Name())...)
+	}
+	p, err := c.lab.Start(ctx, Process{Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Args: args, Env: o.Env})
 	if err != nil {
 		return err
 	}
