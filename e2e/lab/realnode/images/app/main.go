@@ -20,6 +20,8 @@
 //	say OUT ERR CODE   prints OUT and, on the standard error, ERR, and ends with CODE
 //	tty                prints the size of its terminal whenever it changes, and what is typed, until a line says end
 //	busy FILE          takes CPU while FILE exists
+//	touch FILE         makes FILE, empty
+//	rm FILE            removes FILE
 //	echo [ADDR]        gives back what TCP connections to ADDR (:7) bring
 //	ps                 prints the command line of each process
 //
@@ -57,7 +59,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get, resolve, see, true, copy, sum, bytes, fill, say, tty, busy, echo or ps")
+		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get, resolve, see, true, copy, sum, bytes, fill, say, tty, busy, touch, rm, echo or ps")
 	}
 	rest := args[1:]
 	switch args[0] {

@@ -40,6 +40,8 @@ func stream(word string, args []string) (known bool, err error) {
 		err = tty()
 	case "busy":
 		err = busy(argument(args, 0, ""))
+	case "touch", "rm":
+		err = mark(argument(args, 0, ""), word == "touch")
 	case "echo":
 		err = echo(argument(args, 0, ":7"))
 	case "ps":
@@ -197,4 +199,12 @@ func ps() error {
 	slices.Sort(lines)
 	fmt.Println(strings.Join(lines, "\n"))
 	return err
+}
+
+// mark makes or removes an empty file.
+func mark(file string, there bool) error {
+	if there {
+		return os.WriteFile(file, nil, 0o644)
+	}
+	return os.Remove(file)
 }
