@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,11 +31,11 @@ type SpillwayOptions struct {
 	Binary string
 	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0`.
 	Args []string
+	// Env is added to the environment.
+	Env []string
 	// ArgsOf gives what follows Args in one cluster, such as an address of its
 	// own; nil means nothing.
 	ArgsOf func(cluster string) []string
-	// Env is added to the environment.
-	Env []string
 }
 
 // withDefaults fills in what comes from the checkout.
@@ -102,15 +103,17 @@ func (l *Lab) StartSpillway(ctx context.Context, o SpillwayOptions) error {
 }
 
 func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
+	if o.ArgsOf != nil {
+		o.Args = append(slices.Clone(o.Args), o.ArgsOf(c.Name())...)
+	}
 	kubeconfig, err := c.InstallSpillway(ctx, o.Chart)
 	if err != nil {
 		return err
 	}
-	args := append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, o.Args...)
-	if o.ArgsOf != nil {
-		args = append(args, o.ArgsOf(c.Name())...)
-	}
-	p, err := c.lab.Start(ctx, Process{Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Args: args, Env: o.Env})
+	p, err := c.lab.Start(ctx, Process{
+		Name: c.Name() + "-" + Spillwayd, Path: o.Binary, Env: o.Env,
+		Args: append([]string{"controller", "--kubeconfig", kubeconfig, "--context", c.Name(), "--webhook-address", "127.0.0.1:0"}, o.Args...),
+	})
 	if err != nil {
 		return err
 	}
