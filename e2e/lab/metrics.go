@@ -103,6 +103,7 @@ func (l layout) metricsArgs() []string {
 		"--kubelet-certificate-authority=" + l.cert("ca"),
 		"--kubelet-preferred-address-types=InternalIP",
 		"--kubelet-use-node-status-port",
+		"--node-selector=" + simulatedLabel + "!=true", // nobody listens at their addresses
 		"--metric-resolution=" + MetricsResolution.String(),
 	}
 }

@@ -41,8 +41,8 @@ type ClusterOptions struct {
 	// Real is the number of real nodes; more than 0 needs root.
 	Real int
 	// Metrics runs metrics-server beside the cluster, so that metrics.k8s.io
-	// answers (`kubectl top`, a HorizontalPodAutoscaler on CPU). It asks every
-	// node that says a port of its kubelet; simulated ones have none.
+	// answers (`kubectl top`, a HorizontalPodAutoscaler on CPU). It asks all
+	// nodes but simulated ones, which have no kubelet.
 	Metrics bool
 	// PodCIDR and ServiceCIDR default to 10.(100+i).0.0/16 and
 	// 10.(200+i).0.0/16 for cluster number i. Two clusters may overlap.
