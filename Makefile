@@ -101,6 +101,11 @@ bench-services: bin/lab ## Measure how soon a Service of home is at the provider
 	bin/lab build
 	go run ./e2e/bench/services $(ARGS)
 
+.PHONY: bench-streams
+bench-streams: bin/lab ## Measure logs and exec of an offloaded pod against the provider's own API server (root)
+	bin/lab build
+	go run ./e2e/bench/streams $(ARGS)
+
 .PHONY: vet
 vet: ## Run go vet
 	go vet ./...

@@ -3,8 +3,6 @@ package fidelity
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -90,7 +88,7 @@ func TestVolumes(t *testing.T) {
 
 // volumeOfDeadPeer: a peer that is dead is un-peered, and its volumes go with their claims.
 func (w *world) volumeOfDeadPeer(t *testing.T, ns string) {
-	if err := w.peer(t); err != nil {
+	if err := w.Peer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.claim(t, ns, "lost")
@@ -114,10 +112,7 @@ func (w *world) volumeOfDeadPeer(t *testing.T, ns string) {
 }
 
 func (w *world) unpeer(t *testing.T, timeout string) (string, error) {
-	cmd := exec.CommandContext(t.Context(), filepath.Join(w.bin, "spillway"), "unpeer", "--context", east, "--timeout", timeout, west)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+w.lab.Kubeconfig())
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return w.Spillway(t.Context(), "unpeer", "--context", east, "--timeout", timeout, west)
 }
 
 // foreignVolume asks the peer, as the consumer, for a volume that somebody has made there.

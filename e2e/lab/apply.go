@@ -95,7 +95,7 @@ func (a *applier) waitEstablished(ctx context.Context) error {
 			return false, err
 		}
 		for i := range list.Items {
-			if !established(&list.Items[i]) {
+			if !hasCondition(&list.Items[i], "Established") {
 				return false, fmt.Errorf("%s is not established", list.Items[i].GetName())
 			}
 		}
@@ -107,10 +107,11 @@ func (a *applier) waitEstablished(ctx context.Context) error {
 	return nil
 }
 
-func established(crd *unstructured.Unstructured) bool {
-	conditions, _, _ := unstructured.NestedSlice(crd.Object, "status", "conditions")
+// hasCondition says whether the object's status has a condition that is True.
+func hasCondition(o *unstructured.Unstructured, name string) bool {
+	conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
 	for _, c := range conditions {
-		if m, ok := c.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
+		if m, ok := c.(map[string]any); ok && m["type"] == name && m["status"] == "True" {
 			return true
 		}
 	}

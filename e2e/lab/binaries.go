@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,18 +20,6 @@ import (
 // kubernetesVersion is what the components report. It has to be the version
 // in binaries/go.mod; a test compares them.
 const kubernetesVersion = "v1.36.3"
-
-// Copies of the nested module's files, since a module's files cannot be
-// embedded from outside it. A test compares them.
-//
-//go:generate cp binaries/go.mod modules/go.mod.txt
-//go:generate cp binaries/go.sum modules/go.sum.txt
-
-//go:embed modules/go.mod.txt
-var goMod []byte
-
-//go:embed modules/go.sum.txt
-var goSum []byte
 
 // cacheEnv moves the cache of built binaries.
 const cacheEnv = "SPILLWAY_LAB_CACHE"
@@ -88,17 +74,6 @@ func (g buildGroup) names() []string {
 	return names
 }
 
-func groupOf(name string) (buildGroup, error) {
-	var all []string
-	for _, g := range buildGroups() {
-		if slices.Contains(g.names(), name) {
-			return g, nil
-		}
-		all = append(all, g.names()...)
-	}
-	return buildGroup{}, fmt.Errorf("the lab builds no %q, only %s", name, strings.Join(all, ", "))
-}
-
 // BinaryNames lists all programs the lab can build. With real false, only
 // those that clusters of simulated nodes need.
 func BinaryNames(real bool) []string {
@@ -106,8 +81,8 @@ func BinaryNames(real bool) []string {
 		return []string{Etcd, APIServer, ControllerManager, Scheduler, Kwok}
 	}
 	var names []string
-	for _, g := range buildGroups() {
-		names = append(names, g.names()...)
+	for _, m := range modules() {
+		names = append(names, m.programs()...)
 	}
 	return names
 }
@@ -115,7 +90,7 @@ func BinaryNames(real bool) []string {
 // Binary returns the path of a program (see BinaryNames), from the cache or
 // built into it, which takes minutes on an empty Go build cache. The cache is
 // $SPILLWAY_LAB_CACHE, else spillway-lab in the user's cache folder; in it a
-// folder per content: the modules' versions and sums, the flags, and the Go
+// folder per content: a module's versions and sums, the flags, and the Go
 // version. Progress gets lines while it builds; nil means none.
 func Binary(ctx context.Context, name string, progress io.Writer) (string, error) {
 	paths, err := Binaries(ctx, progress, name)
@@ -124,26 +99,33 @@ func Binary(ctx context.Context, name string, progress io.Writer) (string, error
 
 // Binaries does the same for several programs, by name.
 func Binaries(ctx context.Context, progress io.Writer, names ...string) (map[string]string, error) {
-	cache, err := openCache(ctx, cmp.Or[io.Writer](progress, io.Discard))
-	if err != nil {
-		return nil, err
-	}
+	caches := map[string]*cache{} // by folder of the module
 	paths := map[string]string{}
 	for _, name := range names {
-		if paths[name], err = cache.get(ctx, name); err != nil {
+		m, group, err := findProgram(name)
+		if err != nil {
+			return nil, err
+		}
+		if caches[m.folder] == nil {
+			if caches[m.folder], err = openCache(ctx, m, cmp.Or[io.Writer](progress, io.Discard)); err != nil {
+				return nil, err
+			}
+		}
+		if paths[name], err = caches[m.folder].get(ctx, name, group); err != nil {
 			return nil, err
 		}
 	}
 	return paths, nil
 }
 
-// cache is the folder for one content.
+// cache is the folder for one content of one module.
 type cache struct {
+	module   module
 	dir      string
 	progress io.Writer
 }
 
-func openCache(ctx context.Context, progress io.Writer) (*cache, error) {
+func openCache(ctx context.Context, m module, progress io.Writer) (*cache, error) {
 	base, err := cacheBase()
 	if err != nil {
 		return nil, err
@@ -152,8 +134,8 @@ func openCache(ctx context.Context, progress io.Writer) (*cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask Go for its version (the lab builds Kubernetes from source, so it needs Go in the PATH): %w", err)
 	}
-	key := cacheKey(goMod, goSum, buildGroups(), strings.TrimSpace(string(version))+" "+runtime.GOOS+"/"+runtime.GOARCH)
-	c := &cache{dir: filepath.Join(base, key), progress: progress}
+	key := cacheKey(m.mod, m.sum, m.groups, strings.TrimSpace(string(version))+" "+runtime.GOOS+"/"+runtime.GOARCH)
+	c := &cache{module: m, dir: filepath.Join(base, key), progress: progress}
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cache folder: %w", err)
 	}
@@ -188,11 +170,7 @@ func (c *cache) has(name string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func (c *cache) get(ctx context.Context, name string) (string, error) {
-	group, err := groupOf(name)
-	if err != nil {
-		return "", err
-	}
+func (c *cache) get(ctx context.Context, name string, group buildGroup) (string, error) {
 	if c.has(name) {
 		return c.path(name), nil
 	}
@@ -302,8 +280,8 @@ func (c *cache) workDir() (string, error) {
 		return "", err
 	}
 	return dir, errors.Join(
-		os.WriteFile(filepath.Join(dir, "go.mod"), goMod, 0o644),
-		os.WriteFile(filepath.Join(dir, "go.sum"), goSum, 0o644),
+		os.WriteFile(filepath.Join(dir, "go.mod"), c.module.mod, 0o644),
+		os.WriteFile(filepath.Join(dir, "go.sum"), c.module.sum, 0o644),
 	)
 }
 

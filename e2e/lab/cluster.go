@@ -93,6 +93,11 @@ func newCluster(ctx context.Context, l *Lab, index int, address string) (*Cluste
 	if c.layout.port, err = holdPort(address); err != nil {
 		return c, err
 	}
+	if opts.Metrics {
+		if c.layout.metrics, err = holdPort("127.0.0.1"); err != nil {
+			return c, err
+		}
+	}
 	if c.link, err = newLink(ctx, c.layout.port.addr()); err != nil {
 		return c, fmt.Errorf("start the proxy of cluster %s: %w", opts.Name, err)
 	}
@@ -125,6 +130,7 @@ func (c *Cluster) writeFiles() error {
 		c.layout.write("service-account", nil, serviceAccountKey),
 		c.certify(ca, "apiserver", subject{name: "kube-apiserver", hosts: hosts}),
 		c.certify(ca, "kubelet-client", subject{name: "kube-apiserver-kubelet-client", groups: []string{adminGroup}}),
+		c.certify(ca, MetricsServer, subject{name: MetricsServer, hosts: []string{metricsHost}}),
 		c.certify(front, "front-proxy-client", subject{name: "front-proxy-client"}),
 		c.identify(ControllerManager, subject{name: "system:kube-controller-manager"}),
 		c.identify(Scheduler, subject{name: "system:kube-scheduler"}),
@@ -182,6 +188,9 @@ func (c *Cluster) up(ctx context.Context) error {
 		c.start(Scheduler, c.layout.schedulerArgs()),
 	); err != nil {
 		return err
+	}
+	if err := c.startMetrics(ctx); err != nil {
+		return fmt.Errorf("cluster %s: %w", c.Name(), err)
 	}
 	nodes := simulatedNodes(c.index, c.opts)
 	if len(nodes) > 0 {
@@ -282,7 +291,9 @@ func (c *Cluster) close() {
 	if c.link != nil {
 		c.link.close()
 	}
-	if c.layout.port != nil {
-		c.layout.port.Close()
+	for _, p := range []*port{c.layout.port, c.layout.metrics} {
+		if p != nil {
+			p.Close()
+		}
 	}
 }

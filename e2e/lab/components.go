@@ -27,6 +27,7 @@ type layout struct {
 	podCIDR     string
 	serviceCIDR string
 	port        *port
+	metrics     *port  // of metrics-server; nil: none
 	advertise   string // address for Service kubernetes; empty: none
 	audit       bool
 }
@@ -115,7 +116,11 @@ func (l layout) auditLog() string { return l.file("audit.log") }
 func apiLimits() []string { return []string{"--kube-api-qps=500", "--kube-api-burst=1000"} }
 
 func (l layout) controllerManagerArgs() []string {
-	return append(apiLimits(),
+	args := apiLimits()
+	if l.metrics != nil {
+		args = append(args, "--horizontal-pod-autoscaler-sync-period="+AutoscalerPeriod.String())
+	}
+	return append(args,
 		"--kubeconfig="+l.kubeconfig(ControllerManager),
 		"--secure-port=0",
 		"--leader-elect=false",

@@ -3,6 +3,8 @@
 // kube-scheduler per cluster, as plain processes on the loopback device.
 // Simulated nodes come from kwok; real nodes (as root) from package realnode.
 //
+// With ClusterOptions.Metrics there is a metrics-server beside a cluster.
+//
 // It knows processes, certificates, ports, proxies and how to take all of it
 // away again. It does not know what Spillway is, but for StartSpillway, which
 // runs a spillwayd per cluster.

@@ -79,6 +79,9 @@ func neededBinaries(o Options) []string {
 	if o.wantsReal() {
 		names = append(names, realnode.Binaries()...)
 	}
+	if o.wantsMetrics() {
+		names = append(names, MetricsServer)
+	}
 	return names
 }
 

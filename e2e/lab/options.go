@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"regexp"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -39,6 +40,10 @@ type ClusterOptions struct {
 	Simulated []NodeGroup
 	// Real is the number of real nodes; more than 0 needs root.
 	Real int
+	// Metrics runs metrics-server beside the cluster, so that metrics.k8s.io
+	// answers (`kubectl top`, a HorizontalPodAutoscaler on CPU). It asks all
+	// nodes but simulated ones, which have no kubelet.
+	Metrics bool
 	// PodCIDR and ServiceCIDR default to 10.(100+i).0.0/16 and
 	// 10.(200+i).0.0/16 for cluster number i. Two clusters may overlap.
 	PodCIDR, ServiceCIDR string
@@ -163,6 +168,10 @@ func (g NodeGroup) withDefaults(cluster string, i int) NodeGroup {
 	}
 	g.Capacity = capacity
 	return g
+}
+
+func (o Options) wantsMetrics() bool {
+	return slices.ContainsFunc(o.Clusters, func(c ClusterOptions) bool { return c.Metrics })
 }
 
 func (c ClusterOptions) simulatedCount() int {

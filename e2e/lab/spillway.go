@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 const (
@@ -38,6 +35,9 @@ type SpillwayOptions struct {
 	Args []string
 	// Env is added to the environment.
 	Env []string
+	// ArgsOf gives what follows Args in one cluster, such as an address of its
+	// own; nil means nothing.
+	ArgsOf func(cluster string) []string
 }
 
 // withDefaults fills in what comes from the checkout.
@@ -105,6 +105,9 @@ func (l *Lab) StartSpillway(ctx context.Context, o SpillwayOptions) error {
 }
 
 func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
+	if o.ArgsOf != nil {
+		o.Args = append(slices.Clone(o.Args), o.ArgsOf(c.Name())...)
+	}
 	kubeconfig, err := c.InstallSpillway(ctx, o.Chart)
 	if err != nil {
 		return err
@@ -165,7 +168,7 @@ func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig
 		if err := a.apply(ctx, rbac); err != nil {
 			return "", fmt.Errorf("apply rbac.yaml: %w", err)
 		}
-		if as, err = c.spillwayAccess(ctx); err != nil {
+		if as, err = c.tokenAccess(ctx, SpillwayNamespace, Spillwayd); err != nil {
 			return "", err
 		}
 	}
@@ -185,22 +188,3 @@ apiVersion: v1
 kind: ServiceAccount
 metadata: {name: ` + Spillwayd + `, namespace: ` + SpillwayNamespace + `}
 `
-
-// spillwayTokenLife outlasts every lab: in a cluster, the kubelet would renew
-// the token.
-const spillwayTokenLife = 30 * 24 * time.Hour
-
-// spillwayAccess is the way of spillwayd's ServiceAccount into its cluster.
-func (c *Cluster) spillwayAccess(ctx context.Context) (access, error) {
-	client, err := kubernetes.NewForConfig(c.Config())
-	if err != nil {
-		return access{}, err
-	}
-	seconds := int64(spillwayTokenLife / time.Second)
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
-	token, err := client.CoreV1().ServiceAccounts(SpillwayNamespace).CreateToken(ctx, Spillwayd, request, metav1.CreateOptions{})
-	if err != nil {
-		return access{}, fmt.Errorf("request a token for spillwayd: %w", err)
-	}
-	return access{server: c.admin.server, ca: c.admin.ca, token: token.Status.Token}, nil
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -109,27 +110,29 @@ func TestCacheKey(t *testing.T) {
 	}
 }
 
-// TestModules: what is embedded is the nested module, of the version that the
-// components are told to report, and it names every program as a tool.
+// TestModules: what is embedded are the nested modules, of the version that the
+// components are told to report, and they name every program as a tool.
 func TestModules(t *testing.T) {
-	for name, embedded := range map[string][]byte{"go.mod": goMod, "go.sum": goSum} {
-		file, err := os.ReadFile(filepath.Join("binaries", name))
-		if err != nil {
-			t.Fatal(err)
+	for _, m := range modules() {
+		for name, embedded := range map[string][]byte{"go.mod": m.mod, "go.sum": m.sum} {
+			file, err := os.ReadFile(filepath.Join(m.folder, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(file, embedded) {
+				t.Errorf("the copy of %s/%s in modules is another: run go generate", m.folder, name)
+			}
 		}
-		if !bytes.Equal(file, embedded) {
-			t.Errorf("modules/%s.txt is not binaries/%s: run go generate", name, name)
+		for _, g := range m.groups {
+			for _, pkg := range g.packages {
+				if !regexp.MustCompile(`(?m)^(\t|tool )` + regexp.QuoteMeta(pkg) + `$`).Match(m.mod) {
+					t.Errorf("%s/go.mod has no tool %s", m.folder, pkg)
+				}
+			}
 		}
 	}
 	if !strings.Contains(string(goMod), "k8s.io/kubernetes "+kubernetesVersion) {
 		t.Errorf("binaries/go.mod does not require k8s.io/kubernetes %s", kubernetesVersion)
-	}
-	for _, g := range buildGroups() {
-		for _, pkg := range g.packages {
-			if !strings.Contains(string(goMod), "\t"+pkg+"\n") {
-				t.Errorf("binaries/go.mod has no tool %s", pkg)
-			}
-		}
 	}
 }
 
@@ -182,5 +185,22 @@ func TestSimulatedNodes(t *testing.T) {
 	got := []string{nodes[0].Name, nodes[0].Spec.PodCIDR, nodes[2].Name, nodes[2].Labels["gpu"], nodes[301].Spec.PodCIDR}
 	if diff := cmp.Diff([]string{"east-node-1", "10.101.2.0/24", "east-node2-1", "yes", ""}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestMetricsObjects: all that the manifest leaves open is filled in.
+func TestMetricsObjects(t *testing.T) {
+	l := layout{pki: pki{dir: "/d"}, dir: "/d", metrics: &port{ip: "127.0.0.1", number: 4711}}
+	got := l.metricsObjects([]byte("CA"))
+	for _, want := range []string{"externalName: 127.0.0.1}", "port: 4711}", "caBundle: Q0E=\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if args := strings.Join(l.metricsArgs(), " "); !strings.Contains(args, "--secure-port=4711 ") || !strings.Contains(args, "--metric-resolution=10s") {
+		t.Error(args)
+	}
+	if l.metrics = nil; strings.Contains(strings.Join(l.controllerManagerArgs(), " "), "autoscaler") {
+		t.Error("a cluster without metrics-server has autoscalers of its own")
 	}
 }

@@ -68,7 +68,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
 `, criSocket, snapshotter, PauseImage, nodespec.CNIInNode, inNode("cni.d"), path.Join(nodespec.BinInNode, "runc"))
 }
 
-// kubeletConfig: the eviction and garbage collection limits are those of a developer's full disk; oomScoreAdj 0 because lowering it
+// kubeletConfig: a log is not cut in two before a bench has read it. The eviction and garbage collection limits are those of a developer's full disk; oomScoreAdj 0 because lowering it
 // takes CAP_SYS_RESOURCE.
 func kubeletConfig(c ClusterPlan, n NodePlan, maxPods int32) string {
 	return fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
@@ -82,6 +82,7 @@ authorization: {mode: Webhook}
 cgroupDriver: cgroupfs
 clusterDNS: [%[3]s]
 clusterDomain: %[4]s
+containerLogMaxSize: 256Mi
 containerRuntimeEndpoint: unix://%[5]s
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%%, nodefs.inodesFree: 1%%, imagefs.available: 1%%}
 failCgroupV1: false

@@ -21,6 +21,8 @@ type Image struct {
 	Program string
 	// Args are the default arguments.
 	Args []string
+	// Links are further names of the program, which it then finds in its argument 0.
+	Links []string
 }
 
 // The parts of a docker-archive, see https://github.com/moby/docker-image-spec (v1.2).
@@ -99,6 +101,11 @@ func (im Image) writeLayer(w io.Writer) error {
 	}
 	if _, err := io.Copy(tw, f); err != nil {
 		return err
+	}
+	for _, name := range im.Links {
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: im.entrypoint(), Mode: 0o777}); err != nil {
+			return err
+		}
 	}
 	return tw.Close()
 }

@@ -20,7 +20,7 @@ func testImage(t *testing.T) Image {
 	if err := os.WriteFile(program, []byte("#!program"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return Image{Name: AppImage, Program: program, Args: []string{"serve"}}
+	return Image{Name: AppImage, Program: program, Args: []string{"serve"}, Links: []string{"tar"}}
 }
 
 func readTar(t *testing.T, data []byte) map[string][]byte {
@@ -72,6 +72,9 @@ func TestImagePack(t *testing.T) {
 		t.Errorf("layer %s has the digest %s", entries[0].Layers[0], config.RootFS.DiffIDs[0])
 	}
 	layer := readTar(t, files[entries[0].Layers[0]])
+	if _, ok := layer["tar"]; !ok {
+		t.Error("the program has no other name in the image")
+	}
 	if string(layer["app"]) != "#!program" {
 		t.Errorf("the program in the image is %q", layer["app"])
 	}

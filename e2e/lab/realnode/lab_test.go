@@ -62,7 +62,7 @@ func TestRealNodes(t *testing.T) {
 	}
 	begun := time.Now()
 	l, err := lab.Up(t.Context(), lab.Options{Progress: logWriter{t}, Clusters: []lab.ClusterOptions{
-		{Name: "east", Real: 2}, {Name: "west", Real: 2},
+		{Name: "east", Real: 2, Metrics: true}, {Name: "west", Real: 2},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +95,7 @@ func TestRealNodes(t *testing.T) {
 		{"PodToAPIServer", (*clusters).podToAPIServer},
 		{"LogsAndEndings", (*clusters).logsAndEndings},
 		{"BetweenClusters", (*clusters).betweenClusters},
+		{"Top", (*clusters).top},
 		{"RestartedComponentsLeavePodsAlone", (*clusters).restartedComponents},
 		{"KilledNode", (*clusters).killedNode},
 		{"UnknownNames", (*clusters).unknownNames},

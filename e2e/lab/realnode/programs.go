@@ -60,7 +60,7 @@ func (p programs) inNode() map[string]string {
 func (p programs) images() []Image {
 	return []Image{
 		{Name: PauseImage, Program: filepath.Join(p.own, "pause")},
-		{Name: AppImage, Program: filepath.Join(p.own, "app"), Args: []string{"serve"}},
+		{Name: AppImage, Program: filepath.Join(p.own, "app"), Args: []string{"serve"}, Links: []string{"tar", "test"}},
 		{Name: DNSImage, Program: p.lent["coredns"]},
 	}
 }

@@ -84,7 +84,7 @@ func storeKey(p programs, snapshotter string) (string, error) {
 	sum := sha256.New()
 	fmt.Fprintln(sum, snapshotter, big)
 	for _, im := range p.images() {
-		fmt.Fprintln(sum, im.Name, im.Args)
+		fmt.Fprintln(sum, im.Name, im.Args, im.Links)
 		if im.Name == DNSImage {
 			continue
 		}

@@ -32,6 +32,7 @@ type upOptions struct {
 	labels, taints    []string
 
 	audit    bool
+	metrics  bool
 	spillway bool
 }
 
@@ -60,6 +61,7 @@ func upCommand() *cobra.Command {
 	f.StringArrayVar(&o.labels, "label", nil, "label KEY=VALUE of the simulated nodes (repeat for more)")
 	f.StringArrayVar(&o.taints, "taint", nil, "taint KEY=VALUE:EFFECT of the simulated nodes (repeat for more)")
 	f.BoolVar(&o.audit, "audit", false, "count API requests by client, too (costs some CPU)")
+	f.BoolVar(&o.metrics, "metrics", false, "run metrics-server beside each cluster (kubectl top, autoscalers)")
 	f.BoolVar(&o.spillway, "spillway", false, "build spillwayd from this checkout and run it in each cluster")
 	return cmd
 }
@@ -85,7 +87,7 @@ func (o upOptions) labOptions(root bool) (lab.Options, string, error) {
 		return opts, "", err
 	}
 	for _, name := range o.clusters {
-		opts.Clusters = append(opts.Clusters, lab.ClusterOptions{Name: name, Simulated: []lab.NodeGroup{group}, Real: o.real})
+		opts.Clusters = append(opts.Clusters, lab.ClusterOptions{Name: name, Simulated: []lab.NodeGroup{group}, Real: o.real, Metrics: o.metrics})
 	}
 	return opts, word, nil
 }

@@ -12,6 +12,20 @@
 //	                   service account
 //	resolve NAME       prints the addresses of NAME, one per line
 //	see WHAT...        notes what it sees in the termination message, see see.go
+//	true               does nothing
+//	copy               prints its standard input
+//	sum [FILE]         prints the length and SHA-256 of FILE or of its standard input
+//	bytes N            prints N bytes of every value, the same in each run; then their sum on the standard error
+//	fill N             prints N numbered lines of 100 bytes at once
+//	say OUT ERR CODE   prints OUT and, on the standard error, ERR, and ends with CODE
+//	tty                prints the size of its terminal whenever it changes, and what is typed, until a line says end
+//	busy FILE          takes CPU while FILE exists
+//	touch FILE         makes FILE, empty
+//	rm FILE            removes FILE
+//	echo [ADDR]        gives back what TCP connections to ADDR (:7) bring
+//	ps                 prints the command line of each process
+//
+// Called as tar or test it does what kubectl cp wants of these, see tar.go.
 package main
 
 import (
@@ -24,6 +38,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -32,7 +47,11 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	known, err := called(filepath.Base(os.Args[0]), os.Args[1:])
+	if !known {
+		err = run(os.Args[1:])
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)
 		os.Exit(1)
 	}
@@ -40,7 +59,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get, resolve or see")
+		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get, resolve, see, true, copy, sum, bytes, fill, say, tty, busy, touch, rm, echo or ps")
 	}
 	rest := args[1:]
 	switch args[0] {
@@ -72,6 +91,9 @@ func run(args []string) error {
 		return resolve(argument(rest, 0, ""))
 	case "see":
 		return see(rest)
+	}
+	if known, err := stream(args[0], rest); known {
+		return err
 	}
 	return fmt.Errorf("cannot %q", args[0])
 }
