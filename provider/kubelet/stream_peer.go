@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/proxy"
@@ -57,6 +58,7 @@ func newPeer(config *rest.Config) (*peer, error) {
 		}
 	}
 	p.base.Host = withPort(base)
+	p.base.Path = "/" + strings.TrimPrefix(base.Path, "/")
 	p.base.Scheme = "http" // dial speaks TLS itself, so that its limits hold for that too
 	if p.logs, err = rest.HTTPWrappersForConfig(config, &http.Transport{
 		DialContext: p.dial, DisableKeepAlives: true, DisableCompression: true,
