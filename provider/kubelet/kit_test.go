@@ -46,7 +46,7 @@ type world struct {
 	kubelet *httptest.Server
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{peer: newFakePeer(t)}
 	w.node = &fakeNode{pods: []*corev1.Pod{webPod()}, remote: w.peer.config()}
@@ -126,7 +126,7 @@ type fakePeer struct {
 	requests []*http.Request // guarded by mu
 }
 
-func newFakePeer(t *testing.T) *fakePeer {
+func newFakePeer(t testing.TB) *fakePeer {
 	t.Helper()
 	p := &fakePeer{ended: make(chan struct{}, 100)}
 	var cri http.Handler

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// copyBuffer is what a log is copied through, maxError how much of an error is read.
-	copyBuffer = 32 << 10
+	// copyBuffer is what a log is copied through: all that was read ahead. maxError is how much of an error is read.
+	copyBuffer = aheadMost
 	maxError   = 64 << 10
 )
 
@@ -60,6 +60,7 @@ func (s *streams) plain(response *http.Response) error {
 	}
 	response.Header = header
 	if response.StatusCode < http.StatusBadRequest {
+		response.Body = newReadAhead(response.Body)
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxError))

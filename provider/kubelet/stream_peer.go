@@ -23,8 +23,8 @@ const (
 	// answerTimeout is how long a peer that took a connection may take to answer. Its API server waits that long for its own
 	// kubelets, and has a better sentence than ours when one of those is away.
 	answerTimeout = 45 * time.Second
-	// readBuffer is that of a log: many lines then go on at once when the reader is slower than the peer.
-	readBuffer = 32 << 10
+	// readBuffer is that of a log: a whole TLS record.
+	readBuffer = 16 << 10
 	// sessions is how many TLS sessions are kept for resumption, which takes most of the work out of a new connection.
 	sessions = 32
 )
