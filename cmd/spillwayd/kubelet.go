@@ -68,10 +68,10 @@ func (o *kubeletOptions) parse() (at netip.Addr, err error) {
 
 // kubelets makes the kubelet APIs of virtual nodes.
 type kubelets struct {
-	cfg      kubelet.ServerConfig
-	client   kubernetes.Interface                  // of this cluster
-	clientCA dynamiccertificates.CAContentProvider // signs certificates that callers show
-	log      *zap.Logger
+	cfg   kubelet.ServerConfig
+	auth  *kubelet.Auth
+	usage kubelet.Usage
+	log   *zap.Logger
 }
 
 // start keeps what all listeners share, the certificate and whose clients count, until ctx ends. Every replica does, so that a new
@@ -98,7 +98,11 @@ func (o *kubeletOptions) start(ctx context.Context, client kubernetes.Interface,
 			log.Error("the kubelet API gets no certificate", zap.Error(err))
 		}
 	}()
-	k := &kubelets{client: client, clientCA: clientCA, log: log}
+	auth, err := kubelet.NewAuth(kubelet.AuthConfig{Client: client, ClientCA: clientCA})
+	if err != nil {
+		return nil, err
+	}
+	k := &kubelets{auth: auth, usage: kubelet.NewUsage(kubelet.UsageConfig{Log: log}), log: log}
 	k.cfg = kubelet.ServerConfig{Address: at, FirstPort: o.port, Certificate: certificate.Get, Handler: k.handler, Log: log}
 	return k, nil
 }
@@ -112,10 +116,6 @@ func (k *kubelets) server() *kubelet.Server {
 }
 
 // handler answers for a node.
-//
-// STUB, to be replaced by kubelet.NewHandler with kubelet.NewAuth (k.client, k.clientCA) when they are merged: it knows /healthz only.
-func (k *kubelets) handler(kubelet.Node) (http.Handler, error) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
-	return mux, nil
+func (k *kubelets) handler(node kubelet.Node) (http.Handler, error) {
+	return kubelet.NewHandler(kubelet.HandlerConfig{Node: node, Auth: k.auth.Node(node.Name()), Usage: k.usage, Log: k.log}), nil
 }

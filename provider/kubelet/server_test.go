@@ -79,7 +79,7 @@ func testServer(t *testing.T) *Server {
 }
 
 // serve runs a node until stop, which waits.
-func serve(t *testing.T, s *Server, name string) (port uint16, stop func()) {
+func listen(t *testing.T, s *Server, name string) (port uint16, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	listening, done := make(chan uint16, 1), make(chan error, 1)
@@ -126,8 +126,8 @@ func wantName(t *testing.T, client *http.Client, port uint16, name string) {
 
 func TestServer_NodesHaveTheirOwnPorts(t *testing.T) {
 	s, client := testServer(t), clientOf(t)
-	east, stopEast := serve(t, s, "east")
-	west, stopWest := serve(t, s, "west")
+	east, stopEast := listen(t, s, "east")
+	west, stopWest := listen(t, s, "west")
 	defer stopWest()
 	wantName(t, client, east, "east")
 	wantName(t, client, west, "west")
@@ -138,7 +138,7 @@ func TestServer_NodesHaveTheirOwnPorts(t *testing.T) {
 		t.Error("a node that is not served answers")
 	}
 	wantName(t, client, west, "west")
-	again, stop := serve(t, s, "east")
+	again, stop := listen(t, s, "east")
 	defer stop()
 	if again != east {
 		t.Errorf("the node has port %d now, had %d", again, east)
@@ -152,7 +152,7 @@ func TestServer_Hundreds(t *testing.T) {
 	seen := map[uint16]bool{}
 	var stops []func()
 	for i := range 300 {
-		port, stop := serve(t, s, fmt.Sprint("node-", i))
+		port, stop := listen(t, s, fmt.Sprint("node-", i))
 		seen[port], stops = true, append(stops, stop)
 		if i == 299 {
 			wantName(t, client, port, "node-299")
@@ -175,7 +175,7 @@ func TestServer_Hundreds(t *testing.T) {
 func TestServer_StopLeavesNothing(t *testing.T) {
 	s, client := testServer(t), clientOf(t)
 	before := runtime.NumGoroutine()
-	port, stop := serve(t, s, "east")
+	port, stop := listen(t, s, "east")
 	wantName(t, client, port, "east")
 
 	hanging, err := get(t, client, port, "/hang")
@@ -222,13 +222,13 @@ func TestServer_NoCertificate(t *testing.T) {
 	}
 	working := s.cfg.Certificate
 	s.cfg.Certificate = certificate.Get
-	port, stop := serve(t, s, "east")
+	port, stop := listen(t, s, "east")
 	if _, err := get(t, client, port, "/name"); err == nil || !strings.Contains(err.Error(), "tls:") {
 		t.Errorf("without a certificate: %v", err)
 	}
 	stop()
 	s.cfg.Certificate = working
-	port, stop = serve(t, s, "east")
+	port, stop = listen(t, s, "east")
 	defer stop()
 	wantName(t, client, port, "east")
 }
