@@ -20,7 +20,7 @@ func BenchmarkLog(b *testing.B) {
 			_ = flush.Flush()
 		}
 	}
-	direct, err := newPeer(w.node.remote)
+	direct, err := newPeer(w.node.remote, answerTimeout)
 	if err != nil {
 		b.Fatal(err)
 	}
