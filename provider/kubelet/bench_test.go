@@ -3,7 +3,11 @@ package kubelet
 import (
 	"io"
 	"net/http"
+	"net/url"
 	"testing"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
 )
 
 // BenchmarkLog compares a log asked of the peer with the same asked of the node, in pieces as an API server writes it.
@@ -20,7 +24,7 @@ func BenchmarkLog(b *testing.B) {
 			_ = flush.Flush()
 		}
 	}
-	direct, err := newPeer(w.node.remote)
+	direct, err := newPeer(w.node.remote, answerTimeout)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -49,6 +53,35 @@ func BenchmarkLog(b *testing.B) {
 					b.Fatal(n, err)
 				}
 				_ = response.Body.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkExec compares an exec asked of the peer with the same asked of the node.
+func BenchmarkExec(b *testing.B) {
+	w := newWorld(b)
+	for name, target := range map[string]struct {
+		config *rest.Config
+		url    string
+	}{
+		"peer": {w.peer.config(), w.peer.server.URL + "/api/v1/namespaces/west-shop/pods/web/exec?container=main&command=true&stdout=true"},
+		"node": {w.caller, w.kubelet.URL + "/exec/shop/web/main?command=true&output=1"},
+	} {
+		u, err := url.Parse(target.url)
+		if err != nil {
+			b.Fatal(err)
+		}
+		e, err := remotecommand.NewSPDYExecutor(target.config, http.MethodPost, u)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := e.StreamWithContext(b.Context(), remotecommand.StreamOptions{Stdout: io.Discard}); err != nil {
+					b.Fatal(err)
+				}
+				<-w.peer.ended
 			}
 		})
 	}

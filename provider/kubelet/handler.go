@@ -33,7 +33,7 @@ type HandlerConfig struct {
 func NewHandler(config HandlerConfig) http.Handler {
 	log := config.Log.With(zap.String("node", config.Node.Name()), zap.String("peer", config.Node.Peer()))
 	mux := http.NewServeMux()
-	s := &streams{node: config.Node, log: log}
+	s := &streams{node: config.Node, log: log, answer: answerTimeout}
 	both := func(pattern string, h http.HandlerFunc) {
 		mux.HandleFunc("GET "+pattern, h)
 		mux.HandleFunc("POST "+pattern, h)

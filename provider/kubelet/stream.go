@@ -20,7 +20,7 @@ import (
 )
 
 // errNoAnswer: the peer took the connection and said nothing.
-var errNoAnswer = fmt.Errorf("it took the connection and said nothing for %s", answerTimeout)
+var errNoAnswer = errors.New("it took the connection and said nothing")
 
 // errNoWay: nobody can be asked.
 var errNoWay = errors.New("there is no connection to it")
@@ -35,8 +35,9 @@ func (r refusal) Error() string { return r.sentence }
 
 // streams hands requests for the containers of one node on to the peer. Safe for concurrent use.
 type streams struct {
-	node Node
-	log  *zap.Logger
+	node   Node
+	log    *zap.Logger
+	answer time.Duration // how long the peer may take; answerTimeout but for tests
 
 	buffers sync.Pool // of *[]byte, for logs
 
@@ -102,7 +103,7 @@ func (s *streams) reach() (*peer, error) {
 	if s.peer != nil && s.peer.config == config {
 		return s.peer, nil
 	}
-	p, err := newPeer(config)
+	p, err := newPeer(config, s.answer)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +137,7 @@ func (s *streams) upgraded(subresource string, query func(url.Values, string) ur
 func (s *streams) handOver(w http.ResponseWriter, r *http.Request, p *peer, location *url.URL) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	limit := time.AfterFunc(answerTimeout, func() { cancel(errNoAnswer) })
+	limit := time.AfterFunc(s.answer, func() { cancel(errNoAnswer) })
 	defer limit.Stop()
 	ctx = logr.NewContext(ctx, logr.Discard()) // what clients do to their connections is no error of ours
 

@@ -43,7 +43,8 @@ type peer struct {
 	upgrade proxy.UpgradeRequestRoundTripper
 }
 
-func newPeer(config *rest.Config) (*peer, error) {
+// newPeer makes the way. Config must not change; answer is how long the header of an answer may take.
+func newPeer(config *rest.Config, answer time.Duration) (*peer, error) {
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("read the address of the API server: %w", err)
@@ -62,7 +63,7 @@ func newPeer(config *rest.Config) (*peer, error) {
 	p.base.Scheme = "http" // dial speaks TLS itself, so that its limits hold for that too
 	if p.logs, err = rest.HTTPWrappersForConfig(config, &http.Transport{
 		DialContext: p.dial, DisableKeepAlives: true, DisableCompression: true,
-		ResponseHeaderTimeout: answerTimeout, ReadBufferSize: readBuffer,
+		ResponseHeaderTimeout: answer, ReadBufferSize: readBuffer,
 	}); err != nil {
 		return nil, fmt.Errorf("read the credential: %w", err)
 	}
