@@ -329,3 +329,27 @@ func BenchmarkAnswer(b *testing.B) {
 type discard struct{}
 
 func (*discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// TestSummary: podRef is found wherever it is, and figures stay as they are written.
+func TestSummary(t *testing.T) {
+	pods, err := readSummary(strings.NewReader(`{"pods": [
+		{"cpu": {"podRef": {"namespace": "shop-1"}}, "podRef": {"name": "a", "namespace": "other-1"}},
+		{"cpu": {"usageNanoCores": 12345678901234567890, "x": [1.50, null]}, "podRef": {"name": "b", "namespace": "shop-1"}},
+		{"podRef": {"name": "c", "namespace": "shop-1"}, "new": {"figure": 1e3}}, {}, null
+	], "node": {"nodeName": "n"}}`), set("shop-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := writeSummary(&out, [][]podStats{pods, nil, pods[:1]}, set("shop-1")); err != nil {
+		t.Fatal(err)
+	}
+	const b = `{"cpu":{"usageNanoCores":12345678901234567890,"x":[1.50,null]},"podRef":{"name":"b","namespace":"shop-1"}}`
+	want := `{"node":{"nodeName":"","startTime":null},"pods":[` + b + `,{"podRef":{"name":"c","namespace":"shop-1"},"new":{"figure":1e3}},` + b + "]}\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+	if _, err := readSummary(strings.NewReader(`{"pods": [{"podRef": `), nil); err == nil {
+		t.Error("half an answer is read")
+	}
+}

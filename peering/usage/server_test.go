@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -38,12 +39,13 @@ import (
 type kubelet struct {
 	*httptest.Server
 	asked atomic.Int32
+	open  atomic.Int32  // connections
 	hold  chan struct{} // nil: answer at once
 }
 
 func newKubelet(t *testing.T, token string) *kubelet {
 	k := &kubelet{}
-	k.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	k.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		k.asked.Add(1)
 		if k.hold != nil {
 			select {
@@ -65,6 +67,15 @@ func newKubelet(t *testing.T, token string) *kubelet {
 			http.NotFound(w, r)
 		}
 	}))
+	k.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			k.open.Add(1)
+		case http.StateClosed:
+			k.open.Add(-1)
+		}
+	}
+	k.StartTLS()
 	t.Cleanup(k.Close)
 	return k
 }
@@ -327,8 +338,15 @@ func TestServer_Run(t *testing.T) {
 	if n := reviews.Load(); n != 2 {
 		t.Errorf("%d reviews of two tokens", n)
 	}
+	if k.open.Load() == 0 {
+		t.Error("no connection to the kubelet is kept for the next time")
+	}
 	cancel()
 	<-done
+	err = wait.PollUntilContextTimeout(t.Context(), time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) { return k.open.Load() == 0, nil })
+	if err != nil {
+		t.Errorf("%d connections to the kubelet are left", k.open.Load())
+	}
 }
 
 // TestEnsureService: an equal state is not written again; another address is.

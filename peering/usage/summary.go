@@ -9,10 +9,10 @@ import (
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
-// podStats is what a kubelet says of one pod, byte for byte.
+// podStats is what a kubelet says of one pod, less the indentation, which is half of it.
 type podStats struct {
 	namespace string
-	raw       json.RawMessage
+	raw       []byte
 }
 
 // readSummary keeps the pods of the wanted namespaces of a kubelet's /stats/summary, and nothing about the node.
@@ -29,9 +29,14 @@ func readSummary(from io.Reader, wanted map[string]bool) ([]podStats, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read summary: %w", err)
 		}
-		if wanted[namespace] {
-			kept = append(kept, podStats{namespace: namespace, raw: raw})
+		if !wanted[namespace] {
+			continue
 		}
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, raw); err != nil {
+			return nil, fmt.Errorf("read summary: %w", err)
+		}
+		kept = append(kept, podStats{namespace: namespace, raw: bytes.Clone(compact.Bytes())})
 	}
 	return kept, nil
 }
