@@ -48,7 +48,8 @@ type link struct {
 
 	access  *rest.Config // with the credential; never changed
 	client  kubernetes.Interface
-	dialer  *connrotation.Dialer
+	dialer  *connrotation.Dialer // of client: its connections end when the peer is lost, and again when it is back
+	streams *connrotation.Dialer // of access: logs and execs outlast an outage, as TCP does
 	peering *live.Cache[*v1alpha1.Peering]
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -72,12 +73,13 @@ func dial(ctx context.Context, p *v1alpha1.Peering, renewal string, log *zap.Log
 		name: p.Name, endpoint: *p.Spec.API.DeepCopy(), renewal: renewal, log: log, note: note, cancel: cancel, started: time.Now(),
 		address: apiAddress(&p.Spec), courier: newCourier(),
 	}
-	l.dialer = connrotation.NewDialer(l.dialPeer)
+	l.dialer, l.streams = connrotation.NewDialer(l.dialPeer), connrotation.NewDialer(l.dialPeer)
 	bare := l.config()
 	config := rest.CopyConfig(bare)
 	source := &tokens{ctx: ctx, config: bare, namespace: l.endpoint.TenantNamespace, renewal: renewal}
 	config.WrapTransport = transport.ResettableTokenSourceWrapTransport(source)
 	l.access = rest.CopyConfig(config)
+	l.access.Dial = l.streams.DialContext
 	peerings, err := peeringclient.New(config)
 	if err != nil {
 		cancel()
@@ -106,6 +108,7 @@ func dial(ctx context.Context, p *v1alpha1.Peering, renewal string, log *zap.Log
 func (l *link) close() {
 	l.cancel()
 	l.dialer.CloseAll()
+	l.streams.CloseAll()
 	l.wg.Wait()
 }
 

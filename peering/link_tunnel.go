@@ -60,6 +60,7 @@ func (l *link) through(address string) {
 	l.mu.Unlock()
 	if before != address && before != "" && l.endpoint.Via == v1alpha1.APIViaTunnel {
 		l.dialer.CloseAll()
+		l.streams.CloseAll()
 	}
 }
 

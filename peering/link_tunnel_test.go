@@ -32,7 +32,7 @@ func TestLink_ThroughTheTunnel(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	l := &link{endpoint: v1alpha1.APIEndpoint{Server: "https://127.0.0.1:1", Via: v1alpha1.APIViaTunnel}}
-	l.dialer = connrotation.NewDialer(l.dialPeer)
+	l.dialer, l.streams = connrotation.NewDialer(l.dialPeer), connrotation.NewDialer(l.dialPeer)
 	config := l.config()
 	config.CAData, config.Insecure = nil, true // the test's certificate is for other names; ServerName is sent all the same
 	client, err := rest.HTTPClientFor(config)

@@ -224,13 +224,14 @@ func (n *node) object() *corev1.Node {
 }
 
 // addressesOf says where a node is. The API server asks its kubelet API at the first address of the type that it prefers; without a
-// port it would ask port 10250, where another machine's kubelet may be: a node without kubelet API has no address.
+// port it would ask port 10250, where another machine's kubelet may be: a node without kubelet API has no address but its name. One
+// with it has no name among them, which nobody could resolve and API servers prefer unless told otherwise.
 func addressesOf(name string, endpoint netip.AddrPort) (addresses []corev1.NodeAddress, endpoints corev1.NodeDaemonEndpoints) {
-	if endpoint.IsValid() {
-		addresses = append(addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: endpoint.Addr().String()})
-		endpoints.KubeletEndpoint.Port = int32(endpoint.Port())
+	if !endpoint.IsValid() {
+		return []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: name}}, endpoints
 	}
-	return append(addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: name}), endpoints
+	endpoints.KubeletEndpoint.Port = int32(endpoint.Port())
+	return []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: endpoint.Addr().String()}}, endpoints
 }
 
 // conditions are those of a kubelet. A peer has no disk or memory of its own to be short of.

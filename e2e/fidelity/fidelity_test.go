@@ -46,7 +46,7 @@ type suite struct {
 
 // TestFidelity makes the pods of the table twice, and waits until each pair shows the same.
 func TestFidelity(t *testing.T) {
-	s := &suite{world: newWorld(t), seen: map[reason]bool{}}
+	s := &suite{world: theWorld(t), seen: map[reason]bool{}}
 	s.namespace(t, namespace)
 	for _, shape := range shapes() {
 		s.pairs = append(s.pairs, &pair{shape: shape, wrong: "it was not compared", done: shape.skip != ""})

@@ -19,6 +19,8 @@ import (
 	"github.com/spillway-dev/spillway/e2e/lab/realnode"
 )
 
+const mountedNamespace = "mounted"
+
 // kubeletDelay is how late a kubelet of the lab may be with a changed ConfigMap or Secret: it looks at a pod every SyncFrequency plus
 // up to half of that (pod_workers.go, workerResyncIntervalJitterFactor), and at the queue of these every second (kubelet.go,
 // syncLoop). It hears of the change itself at once, by a watch (configMapAndSecretChangeDetectionStrategy).
@@ -93,7 +95,7 @@ func (w *world) mount(t *testing.T) (pods []*mountedPod, remote string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.kube.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+			if _, err := w.kube.CoreV1().Pods(mountedNamespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			pods = append(pods, &mountedPod{name: pod.Name, end: end})
@@ -101,7 +103,7 @@ func (w *world) mount(t *testing.T) (pods []*mountedPod, remote string) {
 	}
 	for _, p := range pods {
 		eventually(t, soon, func(ctx context.Context) error {
-			pod, err := w.kube.CoreV1().Pods(namespace).Get(ctx, p.name, metav1.GetOptions{})
+			pod, err := w.kube.CoreV1().Pods(mountedNamespace).Get(ctx, p.name, metav1.GetOptions{})
 			if err == nil && !ready(pod) {
 				err = fmt.Errorf("pod %s is not ready", p.name)
 			}
@@ -123,8 +125,9 @@ func (w *world) mount(t *testing.T) (pods []*mountedPod, remote string) {
 
 // TestMountedFiles changes a ConfigMap and a Secret, and looks when pods at home and in the peer have the change in their files.
 func TestMountedFiles(t *testing.T) {
-	w := newWorld(t)
-	w.namespace(t, namespace)
+	t.Parallel() // it waits for most of its time
+	w := theWorld(t)
+	w.namespace(t, mountedNamespace)
 	pods, remote := w.mount(t)
 	took := map[string][]time.Duration{}
 	for number := range changes {
@@ -152,10 +155,10 @@ func (w *world) change(t *testing.T, content, remote string, pods []*mountedPod,
 	configMap := fmt.Sprintf(`{"data":{"COLOUR":%q}}`, content)
 	secret := fmt.Sprintf(`{"stringData":{"USER":%q}}`, content)
 	began := time.Now()
-	if _, err := core.ConfigMaps(namespace).Patch(t.Context(), "settings", types.MergePatchType, []byte(configMap), metav1.PatchOptions{}); err != nil {
+	if _, err := core.ConfigMaps(mountedNamespace).Patch(t.Context(), "settings", types.MergePatchType, []byte(configMap), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := core.Secrets(namespace).Patch(t.Context(), "credentials", types.MergePatchType, []byte(secret), metav1.PatchOptions{}); err != nil {
+	if _, err := core.Secrets(mountedNamespace).Patch(t.Context(), "credentials", types.MergePatchType, []byte(secret), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	waiting := slices.Clone(pods)

@@ -14,18 +14,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+const membersNamespace = "members"
+
 // members is how many pods each of the two sets has.
 const members = 2
 
 // TestStatefulSet makes a set at home and one in the peer behind one headless Service, compares their pods, deletes one of each, and
 // asks for all of them by name from a pod beside them.
 func TestStatefulSet(t *testing.T) {
-	w := newWorld(t)
-	w.namespace(t, namespace)
+	t.Parallel() // it waits for most of its time
+	w := theWorld(t)
+	w.namespace(t, membersNamespace)
 	heads := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "heads"}, Spec: corev1.ServiceSpec{
 		ClusterIP: corev1.ClusterIPNone, Selector: map[string]string{"app": "db"}, Ports: []corev1.ServicePort{{Port: 8080}},
 	}}
-	if _, err := w.kube.CoreV1().Services(namespace).Create(t.Context(), heads, metav1.CreateOptions{}); err != nil {
+	if _, err := w.kube.CoreV1().Services(membersNamespace).Create(t.Context(), heads, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for end, node := range map[string]string{atHome: w.home, inPeer: "spillway-" + west} {
@@ -33,13 +36,13 @@ func TestStatefulSet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.kube.AppsV1().StatefulSets(namespace).Create(t.Context(), set, metav1.CreateOptions{}); err != nil {
+		if _, err := w.kube.AppsV1().StatefulSets(membersNamespace).Create(t.Context(), set, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	before := w.membersAlike(t, nil)
 	for _, end := range []string{atHome, inPeer} {
-		if err := w.kube.CoreV1().Pods(namespace).Delete(t.Context(), member(end, 1), metav1.DeleteOptions{}); err != nil {
+		if err := w.kube.CoreV1().Pods(membersNamespace).Delete(t.Context(), member(end, 1), metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,7 +79,7 @@ func (w *world) membersAlike(t *testing.T, before map[string]types.UID) map[stri
 		for ordinal := range members {
 			var views []view
 			for _, end := range []string{atHome, inPeer} {
-				pod, err := w.kube.CoreV1().Pods(namespace).Get(ctx, member(end, ordinal), metav1.GetOptions{})
+				pod, err := w.kube.CoreV1().Pods(membersNamespace).Get(ctx, member(end, ordinal), metav1.GetOptions{})
 				if err != nil {
 					return err
 				}
@@ -116,11 +119,11 @@ func (w *world) answers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.kube.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		if _, err := w.kube.CoreV1().Pods(membersNamespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, soon, func(ctx context.Context) error {
-			pod, err = w.kube.CoreV1().Pods(namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+			pod, err = w.kube.CoreV1().Pods(membersNamespace).Get(ctx, pod.Name, metav1.GetOptions{})
 			if err == nil && !ended(pod) {
 				err = errors.New("the pod that asks has not ended")
 			}
@@ -131,7 +134,7 @@ func (w *world) answers(t *testing.T) {
 			name := member(end, ordinal)
 			wantHeard(t, heard, "finds:"+name+".heads", "yes")
 			if end == atHome {
-				pod, err = w.kube.CoreV1().Pods(namespace).Get(t.Context(), name, metav1.GetOptions{})
+				pod, err = w.kube.CoreV1().Pods(membersNamespace).Get(t.Context(), name, metav1.GetOptions{})
 			} else {
 				pod, err = w.twin(t.Context(), name)
 			}

@@ -28,7 +28,8 @@ const (
 // TestVolumes: a volume is made where its first pod lands, later pods follow it there without being steered, and it goes with its
 // claim. So it is in the peer, and at home.
 func TestVolumes(t *testing.T) {
-	w := newWorld(t)
+	t.Parallel() // as TestMountedFiles
+	w := theWorld(t)
 	const ns = "volumes"
 	w.namespace(t, ns)
 	remote := map[string]kubernetes.Interface{}

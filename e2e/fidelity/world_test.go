@@ -3,8 +3,10 @@ package fidelity
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +26,7 @@ const (
 	soon     = 30 * time.Second
 )
 
-// world is two peered clusters with a real node each.
+// world is two peered clusters with a real node each. Tests share it, and keep to their namespaces.
 type world struct {
 	*duo.Duo
 	lab  *lab.Lab
@@ -33,22 +35,52 @@ type world struct {
 	home string               // the real node of home
 }
 
-// newWorld starts it, until the test ends.
-func newWorld(t *testing.T) *world {
+var shared struct {
+	sync.Once
+	dir   string // of what the world runs
+	world *world
+	err   error
+}
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+// runTests takes the world down when all tests have run.
+func runTests(m *testing.M) (code int) {
+	dir, err := os.MkdirTemp("", "spillway-fidelity-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	shared.dir = dir
+	code = m.Run()
+	if shared.world != nil {
+		if err := shared.world.Down(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
+}
+
+// theWorld starts the two clusters once, for all tests.
+func theWorld(t *testing.T) *world {
 	t.Helper()
 	if missing := duo.Missing(); len(missing) > 0 {
 		t.Skip("real nodes cannot run here: " + strings.Join(missing, "; "))
 	}
-	d, err := duo.Start(t.Context(), duo.Options{Dir: t.TempDir(), Root: root, Progress: os.Stderr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Down(context.Background()); err != nil {
-			t.Error(err)
+	shared.Do(func() {
+		d, err := duo.Start(context.Background(), duo.Options{Dir: shared.dir, Root: root, Progress: os.Stderr})
+		if err != nil {
+			shared.err = err
+			return
 		}
+		shared.world = &world{Duo: d, lab: d.Lab, kube: d.Home, away: d.Away, home: d.Node}
 	})
-	return &world{Duo: d, lab: d.Lab, kube: d.Home, away: d.Away, home: d.Node}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.world
 }
 
 // namespace makes one that may leave, with what the pods refer to.
@@ -71,6 +103,7 @@ func (w *world) namespace(t *testing.T, name string) {
 	if err = errors.Join(err, e); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = core.Namespaces().Delete(context.Background(), name, metav1.DeleteOptions{}) })
 }
 
 // eventually waits until holds returns nil.

@@ -219,6 +219,7 @@ func (p *peerUsage) read(ctx context.Context, cancel context.CancelCauseFunc, a 
 	defer begin.Stop()
 	response, err := p.client.Do(request)
 	if err != nil {
+		p.close() // of a connection that outlived an outage nobody can tell
 		return err
 	}
 	begin.Stop()
