@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/server/healthz"
 )
 
@@ -49,9 +49,9 @@ func NewHandler(config HandlerConfig) http.Handler {
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.logs)
 
 	i := inventory{config.Node, config.Usage}
-	mux.HandleFunc("GET /pods", api.HandleRunningPods(i.pods))
-	mux.HandleFunc("GET /runningpods", api.HandleRunningPods(i.running))
-	mux.HandleFunc("GET /runningpods/{$}", api.HandleRunningPods(i.running))
+	mux.HandleFunc("GET /pods", i.list(everyPod))
+	mux.HandleFunc("GET /runningpods", i.list(runs))
+	mux.HandleFunc("GET /runningpods/{$}", i.list(runs))
 	both("/stats/summary", i.summary)
 	mux.HandleFunc("GET /metrics", i.own)
 	mux.HandleFunc("GET /metrics/probes", func(w http.ResponseWriter, _ *http.Request) { writeMetrics(w, nil) })
@@ -72,28 +72,40 @@ type inventory struct {
 	usage Usage
 }
 
-func (i inventory) pods(context.Context) ([]*corev1.Pod, error) { return i.node.Pods(), nil }
+func everyPod(*corev1.Pod) bool { return true }
 
-func (i inventory) running(context.Context) ([]*corev1.Pod, error) {
-	var running []*corev1.Pod
+func runs(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodRunning }
+
+// pods are those for which keep holds. Shared: do not change what their fields point to.
+func (i inventory) pods(keep func(*corev1.Pod) bool) []corev1.Pod {
+	pods := []corev1.Pod{}
 	for _, pod := range i.node.Pods() {
-		if pod.Status.Phase == corev1.PodRunning {
-			running = append(running, pod)
+		if keep(pod) {
+			pods = append(pods, *pod)
 		}
 	}
-	return running, nil
+	return pods
+}
+
+// list serves a PodList. virtual-kubelet's node/api would make a scheme of its own for each, 100 KiB per node.
+func (i inventory) list(keep func(*corev1.Pod) bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(&corev1.PodList{ // whoever went away needs no answer
+			TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: i.pods(keep),
+		})
+	}
 }
 
 // own is /metrics: the families of a kubelet that dashboards join others with.
-func (i inventory) own(w http.ResponseWriter, r *http.Request) {
-	running, _ := i.running(r.Context()) // reads a cache
+func (i inventory) own(w http.ResponseWriter, _ *http.Request) {
 	writeMetrics(w, fmt.Appendf(nil, `# HELP kubelet_node_name [ALPHA] The node's name. The count is always 1.
 # TYPE kubelet_node_name gauge
 kubelet_node_name{node=%q} 1
 # HELP kubelet_running_pods [ALPHA] Number of pods that have a running pod sandbox
 # TYPE kubelet_running_pods gauge
 kubelet_running_pods %d
-`, i.node.Name(), len(running)))
+`, i.node.Name(), len(i.pods(runs))))
 }
 
 // text serves one of the two expositions of Usage.
