@@ -57,7 +57,7 @@ func TestKubelet(t *testing.T) {
 	t.Run("AtOnce", func(t *testing.T) {
 		for name, run := range map[string]func(*testing.T){
 			"Logs": w.logs, "Exec": w.exec, "Attach": w.attach, "PortForward": w.portForward,
-			"Debug": w.debugged, "Rights": w.rights, "Top": w.top, "Clients": w.clients,
+			"Debug": w.debugged, "Rights": w.rights, "Top": w.top, "Clients": w.clients, "Copy": w.copies,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -65,7 +65,6 @@ func TestKubelet(t *testing.T) {
 			})
 		}
 	})
-	t.Run("Copy", w.copies)
 	t.Run("ManyStreams", w.manyStreams)
 	t.Run("Autoscaler", func(t *testing.T) {
 		if err := <-scaled; err != nil {
