@@ -27,7 +27,7 @@ const (
 	// slack is for what watches and renewals have open by chance.
 	slack = 12
 	// atOnce is how many streams are on their way to be open at the same time: a handshake of each has to be done in 3 s.
-	atOnce = 20
+	atOnce = 40
 )
 
 // load is streams that are all open.

@@ -123,8 +123,9 @@ func (w *world) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.home = end{"home", w.Lab.Cluster(duo.East).Config(), w.Home, namespace, duo.East}
-	w.away = end{"provider", w.Lab.Cluster(duo.West).Config(), w.Away, remote, duo.West}
+	east, west := w.Lab.Cluster(duo.East).Config(), w.Lab.Cluster(duo.West).Config()
+	w.home = end{"home", east, kubernetes.NewForConfigOrDie(east), namespace, duo.East}
+	w.away = end{"provider", west, kubernetes.NewForConfigOrDie(west), remote, duo.West}
 	for _, p := range []*corev1.Pod{talker(), tool(), network(), again()} {
 		if err := w.running(ctx, p.Name); err != nil {
 			return err
