@@ -199,12 +199,16 @@ func (d *Duo) Remote(ctx context.Context, local string) (string, error) {
 	return remote, err
 }
 
-// Until waits until holds returns nil, and gives its last error when that is too late.
+// Until waits until holds returns nil, and gives its last error when that is too late: the last that is not only about the end of
+// the time.
 func Until(ctx context.Context, within time.Duration, holds func(context.Context) error) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, within, true, func(ctx context.Context) (bool, error) {
-		last = holds(ctx)
-		return last == nil, nil
+		err := holds(ctx)
+		if err == nil || last == nil || ctx.Err() == nil {
+			last = err
+		}
+		return err == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("not within %s: %w", within, last)

@@ -26,6 +26,8 @@ const (
 	mostRSS = 150 << 20
 	// slack is for what watches and renewals have open by chance.
 	slack = 12
+	// atOnce is how many streams are on their way to be open at the same time: a handshake of each has to be done in 3 s.
+	atOnce = 40
 )
 
 // load is streams that are all open.
@@ -42,21 +44,26 @@ func (w *world) open(t *testing.T, follows, execs int) *load {
 	t.Cleanup(cancel)
 	l := &load{count: follows + execs, ends: make(chan error, follows+execs), cancel: cancel}
 	alive := make(chan struct{}, l.count)
-	for range follows {
-		go func() { l.ends <- w.followOne(ctx, alive) }()
+	begin := func(n int) {
+		if n < follows {
+			go func() { l.ends <- w.followOne(ctx, alive) }()
+		} else if n < l.count {
+			go func() { l.ends <- w.execOne(ctx, alive) }()
+		}
 	}
-	for range execs {
-		go func() { l.ends <- w.execOne(ctx, alive) }()
+	for n := range atOnce {
+		begin(n)
 	}
-	late := time.NewTimer(soon)
+	late := time.NewTimer(2 * soon)
 	defer late.Stop()
 	for n := range l.count {
 		select {
 		case <-alive:
+			begin(n + atOnce)
 		case err := <-l.ends:
 			t.Fatalf("a stream of %d has ended after %d were open: %v", l.count, n, err)
 		case <-late.C:
-			t.Fatalf("only %d of %d streams are open after %s", n, l.count, soon)
+			t.Fatalf("only %d of %d streams are open after %s", n, l.count, 2*soon)
 		}
 	}
 	return l
@@ -143,7 +150,9 @@ func (w *world) manyStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	l := w.open(t, follows, execs)
+	t.Logf("open after %s", time.Since(began).Round(100*time.Millisecond))
 	during, err := w.leftNow(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -175,6 +184,7 @@ func (w *world) killed(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.wait(t, 5*time.Second)
+	began := time.Now()
 	if err := home.Restart(t.Context(), lab.Spillwayd); err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +195,7 @@ func (w *world) killed(t *testing.T) {
 		}
 		return err
 	})
+	t.Logf("an exec works %s after the restart", time.Since(began).Round(100*time.Millisecond))
 	w.open(t, 5, 5).cancel()
 }
 

@@ -57,7 +57,7 @@ func TestKubelet(t *testing.T) {
 	t.Run("AtOnce", func(t *testing.T) {
 		for name, run := range map[string]func(*testing.T){
 			"Logs": w.logs, "Exec": w.exec, "Attach": w.attach, "PortForward": w.portForward,
-			"Debug": w.debugged, "Rights": w.rights, "Top": w.top, "Clients": w.clients,
+			"Debug": w.debugged, "Rights": w.rights, "Top": w.top, "Clients": w.clients, "Copy": w.copies,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -65,7 +65,6 @@ func TestKubelet(t *testing.T) {
 			})
 		}
 	})
-	t.Run("Copy", w.copies)
 	t.Run("ManyStreams", w.manyStreams)
 	t.Run("Autoscaler", func(t *testing.T) {
 		if err := <-scaled; err != nil {
@@ -124,8 +123,9 @@ func (w *world) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.home = end{"home", w.Lab.Cluster(duo.East).Config(), w.Home, namespace, duo.East}
-	w.away = end{"provider", w.Lab.Cluster(duo.West).Config(), w.Away, remote, duo.West}
+	east, west := w.Lab.Cluster(duo.East).Config(), w.Lab.Cluster(duo.West).Config()
+	w.home = end{"home", east, kubernetes.NewForConfigOrDie(east), namespace, duo.East}
+	w.away = end{"provider", west, kubernetes.NewForConfigOrDie(west), remote, duo.West}
 	for _, p := range []*corev1.Pod{talker(), tool(), network(), again()} {
 		if err := w.running(ctx, p.Name); err != nil {
 			return err

@@ -105,6 +105,7 @@ func (l layout) metricsArgs() []string {
 		"--kubelet-use-node-status-port",
 		"--node-selector=" + simulatedLabel + "!=true", // nobody listens at their addresses
 		"--metric-resolution=" + MetricsResolution.String(),
+		"--kubelet-request-timeout=" + (MetricsResolution - time.Second).String(), // has to be shorter
 	}
 }
 
