@@ -69,6 +69,9 @@ func (a *nodeAPI) RemoteNamespace(local string) (remote string, ok bool) {
 	return a.behind.Load().pair.RemoteNamespace(local)
 }
 
+// Absent implements kubelet.Node.
+func (a *nodeAPI) Absent(pod *corev1.Pod) bool { return a.behind.Load().pair.Absent(pod) }
+
 // Remote implements kubelet.Node.
 func (a *nodeAPI) Remote() *rest.Config { return a.behind.Load().remote }
 

@@ -73,6 +73,10 @@ func TestLoop_AddressOfTheNode(t *testing.T) {
 		if remote, ok := l.pair.RemoteNamespace("other"); ok {
 			l.Errorf("a namespace that does not leave is %q there", remote)
 		}
+		another := localPod(func(pod *corev1.Pod) { pod.UID = "another" })
+		if l.pair.Absent(pod) || !l.pair.Absent(another) {
+			l.Errorf("the twin is that of %s: it is absent: %t, that of a pod made anew: %t", pod.UID, l.pair.Absent(pod), l.pair.Absent(another))
+		}
 		l.pass(time.Minute)
 		l.wrote("an idle minute", nil, nil)
 	})

@@ -298,6 +298,17 @@ func (p *Pair) RemoteNamespace(local string) (remote string, ok bool) {
 	return "", false
 }
 
+// Absent says that a pod has no twin at the peer: a pod of its name there is that of an earlier one, or somebody else's. False while
+// the peer's pods are not known.
+func (p *Pair) Absent(pod *corev1.Pod) bool {
+	s := p.space(pod.Namespace)
+	if s == nil || !s.twins.HasSynced() {
+		return false
+	}
+	twin, ok := s.twins.Get(s.remote, pod.Name)
+	return !ok || originUID(twin) != pod.UID
+}
+
 // Twins is how many twins there are at the peer, as far as its tenant namespaces are known and synced.
 func (p *Pair) Twins() int {
 	n := 0

@@ -25,6 +25,9 @@ type Node interface {
 	Pod(namespace, name string) (*corev1.Pod, bool)
 	// RemoteNamespace is where the twins of a local namespace's pods are, under the same names; false while there is none.
 	RemoteNamespace(local string) (remote string, ok bool)
+	// Absent says that a pod has no twin at the peer: whatever has its name there is not to be taken for it. False while that is not
+	// known.
+	Absent(pod *corev1.Pod) bool
 	// Remote reaches the peer's API server as this cluster's tenant. Shared: do not change it.
 	Remote() *rest.Config
 	// Lost says why the peer is not asked; nil while it answers.

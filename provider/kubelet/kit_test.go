@@ -99,6 +99,7 @@ func (n *fakeNode) Pod(namespace, name string) (*corev1.Pod, bool) {
 	}
 	return nil, false
 }
+func (n *fakeNode) Absent(pod *corev1.Pod) bool                 { return pod.Name == "early" }
 func (n *fakeNode) RemoteNamespace(local string) (string, bool) { return "west-shop", local == "shop" }
 
 // everyone lets everyone in.

@@ -70,6 +70,9 @@ func (s *streams) find(r *http.Request) (target, error) {
 		return target{}, refusal{http.StatusNotFound,
 			fmt.Sprintf("pod %q not found at peer %s: namespace %s is not offloaded there", name, s.node.Peer(), namespace)}
 	}
+	if s.node.Absent(pod) {
+		return target{}, refusal{http.StatusBadRequest, fmt.Sprintf("pod %q is waiting to start: it is not at peer %s yet", name, s.node.Peer())}
+	}
 	return target{namespace: remote, pod: name, container: container}, nil
 }
 

@@ -150,13 +150,14 @@ func TestStreams_WhatIsNotThereIsSaidWithoutThePeer(t *testing.T) {
 		"/containerLogs/alone/web/main":                     `404 pod "web" not found at peer west: namespace alone is not offloaded there`,
 		"/run/shop/web/main":                                `404 the kubelet API of a virtual node has no /run/shop/web/main`,
 		"/exec/shop/web%2F..%2F..%2Fsecrets/main?command=a": `404 pod "web/../../secrets" does not exist`,
+		"/exec/shop/early/main?command=true&output=1":       `400 pod "early" is waiting to start: it is not at peer west yet`,
 		"/exec/shop/web/main%2F..?command=true&output=1":    `404 container "main/.." not found in pod "web"`,
 	} {
 		t.Run(path, func(t *testing.T) {
 			w := newWorld(t)
-			alone := webPod()
-			alone.Namespace = "alone"
-			w.node.pods = append(w.node.pods, alone)
+			alone, early := webPod(), webPod()
+			alone.Namespace, early.Name = "alone", "early"
+			w.node.pods = append(w.node.pods, alone, early)
 			code, body := w.get(t, path, upgradeRequest())
 			if got := fmt.Sprintf("%d %s", code, body); got != want {
 				t.Errorf("%s, want %s", got, want)

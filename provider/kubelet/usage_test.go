@@ -42,6 +42,8 @@ func (n *usageNode) Pod(namespace, name string) (*corev1.Pod, bool) {
 	}
 	return nil, false
 }
+func (n *usageNode) Absent(*corev1.Pod) bool { return false }
+
 func (n *usageNode) RemoteNamespace(local string) (string, bool) {
 	return "home-" + local, local != "elsewhere"
 }
