@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// limit of all shapes together, from the first create: two cores without other work need a third of it.
-const limit = 4 * time.Minute
+// limit of all shapes together, from the first create: two cores without other work need a fifth of it.
+const limit = 8 * time.Minute
 
 const namespace = "fidelity"
 

@@ -61,6 +61,9 @@ current-context: home
 
 // start runs the agent in all namespaces of its node; it ends with the node.
 func (a *nodeAgent) start(ctx context.Context) error {
+	if err := a.there(ctx); err != nil {
+		return err
+	}
 	cmd, err := a.w.lab.RealNodes().Command(context.WithoutCancel(ctx), a.node, "/node/spillwayd", "node", "--node-name", a.node,
 		"--kubeconfig", "/node/agent.kubeconfig")
 	if err != nil {
@@ -77,6 +80,23 @@ func (a *nodeAgent) start(ctx context.Context) error {
 		return err
 	}
 	go func() { _ = cmd.Wait() }() // it ends when a test kills the agent or the lab goes down
+	return nil
+}
+
+// there waits until the node shows the program: one that has just been started mounts its files a moment later.
+func (a *nodeAgent) there(ctx context.Context) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, soon, true, func(ctx context.Context) (bool, error) {
+		cmd, err := a.w.lab.RealNodes().Command(ctx, a.node, "test", "-x", "/node/spillwayd")
+		if err != nil {
+			return false, err
+		}
+		last = cmd.Run()
+		return last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("node %s does not show its program: %w", a.node, errors.Join(err, last))
+	}
 	return nil
 }
 
