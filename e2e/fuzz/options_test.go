@@ -20,7 +20,7 @@ type options struct {
 
 func TestMain(m *testing.M) {
 	flag.Uint64("seed", rand.Uint64N(1_000_000), "makes the pods; another one for each run if not given")
-	flag.Uint64("pods", 10_000, "how many pods are made")
+	flag.Uint64("pods", 3000, "how many pods are made")
 	flag.String("pod", "", "the number of the pod that TestOne prints")
 	flag.Parse()
 	os.Exit(m.Run())
