@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/spillway-dev/spillway/e2e/duo"
 )
 
 // logs: each way of asking gives what the provider's API server gives.
@@ -92,18 +95,28 @@ func (w *world) logsSince(t *testing.T) {
 	}
 }
 
-// logsOfAll asks as people do.
+// logsOfAll asks as people do. kubectl prints the containers in any order, and other parts write into them for a while.
 func (w *world) logsOfAll(t *testing.T) {
-	var said []string
-	for _, e := range w.ends() {
-		out, err := w.kubectl(t, e, "logs", "tool", "--all-containers", "--prefix", "--tail=5").CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", e.name, err, out)
+	err := duo.Until(t.Context(), soon, func(context.Context) error {
+		var said [][]string
+		for _, e := range w.ends() {
+			out, err := w.kubectl(t, e, "logs", "tool", "--all-containers", "--prefix", "--tail=5").CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%s: %w\n%s", e.name, err, out)
+			}
+			lines := strings.Split(string(out), "\n")
+			slices.SortStableFunc(lines, func(a, b string) int {
+				return strings.Compare(strings.SplitAfter(a, "]")[0], strings.SplitAfter(b, "]")[0])
+			})
+			said = append(said, lines)
 		}
-		said = append(said, string(out))
-	}
-	if diff := cmp.Diff(said[1], said[0]); diff != "" {
-		t.Errorf("-provider +home:\n%s", diff)
+		if diff := cmp.Diff(said[1], said[0]); diff != "" {
+			return fmt.Errorf("-provider +home:\n%s", diff)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
