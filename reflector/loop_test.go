@@ -388,6 +388,19 @@ func TestLoop_LostPeer(t *testing.T) {
 	})
 }
 
+// TestLoop_RemovalThatWasCutOff: who asked for the removal of a pod died when the API server had written half of it.
+func TestLoop_RemovalThatWasCutOff(t *testing.T) {
+	half := func(pod *corev1.Pod) {
+		begin, grace := metav1.NewTime(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)), int64(0) // when time begins in a bubble
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &begin, &grace
+	}
+	runLoop(t, objects(localPod(running, half)), nil, nil, func(l *loop) {
+		l.wrote("it may be about to go", nil, nil)
+		l.pass(10 * time.Second)
+		l.wrote("nobody removes it", []string{"delete pods shop/web"}, nil)
+	})
+}
+
 // TestLoop_ReferencesComeFirst: a ConfigMap is there before the pod that uses it, follows, and goes after it.
 func TestLoop_ReferencesComeFirst(t *testing.T) {
 	settings := &corev1.ConfigMap{

@@ -34,6 +34,7 @@ type step struct {
 	reason      string        // set status, delete local: of the Event that goes with it; empty for none
 	message     string        // set status, delete local: of that Event
 	err         error         // none: why nothing can be done; a fault of ours, worth a log line
+	again       time.Duration // none: when to look again; 0: not by time
 
 	// proveTwinGone (with create, set status, delete local): the cache lacks a twin that may have run. A live read must
 	// confirm that before the step is done, because a cache can be behind.
@@ -66,6 +67,9 @@ type planEnv struct {
 // grants a pod that was removed by force.
 const forcedGrace = time.Second
 
+// removalTakes is how long a home API server may take to remove an object that nothing keeps any more.
+const removalTakes = 5 * time.Second
+
 // Reasons of the condition on a local pod that has no twin.
 const (
 	reasonNotAllowed = "OffloadNotAllowed"   // it may not leave the cluster
@@ -86,7 +90,7 @@ func plan(local, twin *corev1.Pod, env planEnv) step {
 		// The twin of an earlier pod of the same name, or of a later one that the cache does not show yet.
 		return endOrphan(twin)
 	case env.recreateIn < 0 && !terminal(local):
-		return recreate(local)
+		return recreate(local, env.now)
 	case local.DeletionTimestamp != nil:
 		return planDeleting(local, twin, env)
 	case terminal(local):
@@ -119,10 +123,10 @@ func endTwin(twin *corev1.Pod, grace time.Duration) step {
 // planDeleting: the local pod is to end. Its object goes only when the containers have.
 func planDeleting(local, twin *corev1.Pod, env planEnv) step {
 	if twin == nil {
-		return deleteLocal(local, !env.twinSeenGone)
+		return deleteLocal(local, !env.twinSeenGone, env.now)
 	}
 	if twin.DeletionTimestamp != nil && terminal(twin) {
-		return deleteLocal(local, false)
+		return deleteLocal(local, false, env.now)
 	}
 	grace := remainingGrace(local, env.now)
 	if twin.DeletionTimestamp == nil || shortened(local, twin) {
@@ -131,11 +135,17 @@ func planDeleting(local, twin *corev1.Pod, env planEnv) step {
 	return step{kind: stepNone}
 }
 
-// deleteLocal removes the local object. With a grace period of 0 the API server has been asked to already: it is about
-// to, or somebody's finalizer keeps the object, and asking again changes nothing.
-func deleteLocal(local *corev1.Pod, proveTwinGone bool) step {
+// deleteLocal removes the local object. With a grace period of 0 the API server has been asked to already: it is about to, or
+// somebody's finalizer keeps the object. It does so in two writes, and who asked may have gone between them, killed for example:
+// then nobody removes the object, and asking again does (BeforeDelete in k8s.io/apiserver/pkg/registry/rest).
+func deleteLocal(local *corev1.Pod, proveTwinGone bool, now time.Time) step {
 	if ptrOr(local.DeletionGracePeriodSeconds, 1) == 0 {
-		return step{kind: stepNone}
+		if len(local.Finalizers) > 0 {
+			return step{kind: stepNone}
+		}
+		if wait := local.DeletionTimestamp.Add(removalTakes).Sub(now); wait > 0 {
+			return step{kind: stepNone, again: wait}
+		}
 	}
 	return step{kind: stepDeleteLocal, proveTwinGone: proveTwinGone}
 }
@@ -220,8 +230,8 @@ func planLost(local *corev1.Pod) step {
 
 // recreate removes the object of a pod whose peer does not answer, so that its controller makes another. Its twin, if it still
 // runs, is an orphan, and ends when the peer answers again.
-func recreate(local *corev1.Pod) step {
-	s := deleteLocal(local, false)
+func recreate(local *corev1.Pod, now time.Time) step {
+	s := deleteLocal(local, false, now)
 	s.reason, s.message = reasonRecreated, "the peer does not answer; another pod is made elsewhere, as the OffloadPolicy says"
 	return s
 }

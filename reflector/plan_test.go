@@ -136,6 +136,8 @@ func exited(pod *corev1.Pod) {
 	pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137}}
 }
 
+func finalized(pod *corev1.Pod) { pod.Finalizers = []string{"example.com/keep"} }
+
 // deleted: asked to end with this grace, of which so many seconds are left.
 func deleted(grace, left int64) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
@@ -195,6 +197,8 @@ func TestPlan_LocalDeletedNoTwin(t *testing.T) {
 		"it never had a twin":                      {local: localPod(deleted(30, 30)), want: planned{Kind: stepDeleteLocal, ProveTwinGone: true}},
 		"it has ended":                             {local: localPod(phase(corev1.PodSucceeded), deleted(30, 30)), env: seenGone, want: planned{Kind: stepDeleteLocal}},
 		"it is being removed":                      {local: localPod(running, deleted(0, 0)), env: seenGone, want: planned{Kind: stepNone}},
+		"it was to be removed long ago":            {local: localPod(running, deleted(0, -6)), want: planned{Kind: stepDeleteLocal, ProveTwinGone: true}},
+		"somebody's finalizer keeps it":            {local: localPod(running, deleted(0, -60), finalized), env: seenGone, want: planned{Kind: stepNone}},
 	})
 }
 

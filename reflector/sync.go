@@ -67,6 +67,9 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 			zap.String("namespace", k.namespace), zap.String("name", k.name), zap.Error(todo.err))
 		return 0, nil
 	}
+	if todo.again > 0 {
+		return todo.again, nil
+	}
 	if todo.kind == stepCreate {
 		if wait := p.refusedLately(k, todo.twin, env.now); wait > 0 {
 			return wait, nil
@@ -128,7 +131,7 @@ func (p *Pair) planWithoutSpace(ctx context.Context, local *corev1.Pod) (time.Du
 	in := p.recreateIn(local, rules, now)
 	switch {
 	case in < 0:
-		return 0, p.do(ctx, nil, local, nil, recreate(local))
+		return 0, p.do(ctx, nil, local, nil, recreate(local, now))
 	case local.DeletionTimestamp != nil:
 		return in, nil
 	case p.lost.Load():
