@@ -19,11 +19,7 @@ import (
 
 // logs: each way of asking gives what the provider's API server gives.
 func (w *world) logs(t *testing.T) {
-	stamped, err := w.away.log(t.Context(), "talker", &corev1.PodLogOptions{Container: "ticks", Timestamps: true, LimitBytes: ptr.To(int64(2000))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stamp, _, _ := strings.Cut(strings.Split(stamped, "\n")[5], " ")
+	stamp, _, _ := strings.Cut(w.said(t)[5], " ")
 	at, err := time.Parse(time.RFC3339Nano, stamp)
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +64,27 @@ func (w *world) logs(t *testing.T) {
 	t.Run("since seconds", w.logsSince)
 	t.Run("all containers", w.logsOfAll)
 	t.Run("follow", w.follow)
+}
+
+// said waits until enough is in the logs, and gives the lines of the container that ticks.
+func (w *world) said(t *testing.T) (lines []string) {
+	t.Helper()
+	const ticks = 60 // of which 20 are made in a second
+	err := duo.Until(t.Context(), soon, func(ctx context.Context) error {
+		all, err := w.away.log(ctx, "talker", &corev1.PodLogOptions{Container: "lines"})
+		if err != nil || !strings.Contains(all, "00001999") {
+			return fmt.Errorf("not all lines are there: %v", err)
+		}
+		stamped, err := w.away.log(ctx, "talker", &corev1.PodLogOptions{Container: "ticks", Timestamps: true})
+		if lines = strings.Split(stamped, "\n"); err != nil || len(lines) < ticks {
+			return fmt.Errorf("%d ticks, want %d: %v", len(lines), ticks, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
 }
 
 // sameLogError: what cannot be is refused in the same words, but for the name of the namespace.
