@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 func main() {
@@ -69,7 +71,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	result.TookSeconds = time.Since(say.start).Seconds()
 	report := render(result)
 	fmt.Fprint(out, report)
-	if err := writeJSON(o.json, result); err != nil {
+	if err := figures.Write(o.json, result); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "All figures are in %s.\n", o.json)

@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 	"slices"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 // spread sums up several measurements of one thing. The zero value has none.
@@ -15,17 +17,7 @@ func spreadOf(values []float64) spread {
 	if len(values) == 0 {
 		return spread{}
 	}
-	return spread{slices.Min(values), median(values), slices.Max(values), len(values)}
-}
-
-// median of at least one value; of an even number the mean of the two in the middle.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
+	return spread{slices.Min(values), figures.Median(values), slices.Max(values), len(values)}
 }
 
 // ratio is the median of the ratios of each round: what disturbs a round disturbs both. NaN when no round has both.
@@ -39,7 +31,7 @@ func ratio(over, under map[int]float64) float64 {
 	if len(ratios) == 0 {
 		return math.NaN()
 	}
-	return median(ratios)
+	return figures.Median(ratios)
 }
 
 // byRound picks one figure of the samples of a load, by round.

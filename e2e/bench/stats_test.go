@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 	"testing"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 func TestSpreadOf(t *testing.T) {
@@ -27,7 +29,7 @@ func TestSpreadOf(t *testing.T) {
 
 func TestMedian_LeavesItsArgumentAlone(t *testing.T) {
 	values := []float64{3, 1, 2}
-	median(values)
+	figures.Median(values)
 	if values[0] != 3 {
 		t.Errorf("the values were sorted in place: %v", values)
 	}

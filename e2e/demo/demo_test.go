@@ -85,6 +85,23 @@ func TestDifference(t *testing.T) {
 	}
 }
 
+// TestBegun: what spillwayd makes for itself is no trace of a peering, wherever in its beginning the demo first looks.
+func TestBegun(t *testing.T) {
+	own := []string{
+		"leases spillway-system/spillwayd", "secrets spillway-system/spillway-webhook", "certificatesigningrequests csr-x7z",
+		"endpointslices spillway-system/spillway-usage-kpwb2",
+	}
+	for n := range len(own) + 1 {
+		now := inventory{objects: map[string]string{}}
+		for _, name := range own[:n] {
+			now.objects[name] = "uid"
+		}
+		if real, simulated := begun(now, true), begun(now, false); real != (n == 4) || simulated != (n >= 3) {
+			t.Errorf("%d of them there: begun %t with real nodes, %t with simulated ones", n, real, simulated)
+		}
+	}
+}
+
 func TestLines_HandsOnWholeLines(t *testing.T) {
 	var got []string
 	l := &lines{each: func(line string) { got = append(got, line) }}

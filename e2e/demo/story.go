@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/spillway-dev/spillway/e2e/lab/realnode"
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
 const (
@@ -93,11 +95,30 @@ func (d *demo) settled(ctx context.Context, c *cluster) (inventory, error) {
 	var last inventory
 	err := d.until(ctx, func(ctx context.Context) (bool, error) {
 		now, err := c.takeInventory(ctx)
-		same := len(last.objects) > 0 && len(difference(last, now)) == 0 && now.objects["leases spillway-system/spillwayd"] != ""
+		same := len(last.objects) > 0 && len(difference(last, now)) == 0 && begun(now, d.real)
 		last = now
 		return same, err
 	})
 	return last, err
+}
+
+// begun says whether the spillwayd of a cluster has made what it needs for itself: that is there before any peering.
+func begun(now inventory, realNodes bool) bool {
+	own := []string{
+		"leases spillway-system/spillwayd", "secrets spillway-system/" + v1alpha1.WebhookName,
+		"certificatesigningrequests csr-", // of the kubelet API; their names end in something random, as those of mirrored endpoints
+	}
+	if realNodes {
+		own = append(own, "endpointslices spillway-system/"+v1alpha1.UsageService)
+	}
+	return !slices.ContainsFunc(own, func(prefix string) bool {
+		for name := range now.objects {
+			if strings.HasPrefix(name, prefix) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (d *demo) peer(ctx context.Context) error {

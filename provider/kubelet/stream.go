@@ -119,17 +119,25 @@ func (s *streams) unreachable(err error) string {
 	return fmt.Sprintf("peer %s does not answer: %v", s.node.Peer(), err)
 }
 
+// way finds what a request is about and how the peer is reached. The error is a refusal; away is its code when the peer cannot be.
+func (s *streams) way(r *http.Request, away int) (target, *peer, error) {
+	t, err := s.find(r)
+	if err != nil {
+		return t, nil, err
+	}
+	p, err := s.reach()
+	if err != nil {
+		return t, nil, refusal{away, s.unreachable(err)}
+	}
+	return t, p, nil
+}
+
 // upgraded serves a subresource whose connection is handed over: exec, attach, portforward.
 func (s *streams) upgraded(subresource string, query func(url.Values, string) url.Values) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		t, err := s.find(r)
+		t, p, err := s.way(r, http.StatusServiceUnavailable)
 		if err != nil {
 			answer(w, err)
-			return
-		}
-		p, err := s.reach()
-		if err != nil {
-			answer(w, refusal{http.StatusServiceUnavailable, s.unreachable(err)})
 			return
 		}
 		s.handOver(w, r, p, p.location(t.namespace, t.pod, subresource, query(r.URL.Query(), t.container)))

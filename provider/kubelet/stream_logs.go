@@ -23,14 +23,9 @@ const (
 //
 // What is wrong with the peer is answered as 502 rather than 503: of that, API servers hand the sentence on to `kubectl logs`.
 func (s *streams) logs(w http.ResponseWriter, r *http.Request) {
-	t, err := s.find(r)
+	t, p, err := s.way(r, http.StatusBadGateway)
 	if err != nil {
 		answer(w, err)
-		return
-	}
-	p, err := s.reach()
-	if err != nil {
-		answer(w, refusal{http.StatusBadGateway, s.unreachable(err)})
 		return
 	}
 	location := p.location(t.namespace, t.pod, "log", logQuery(r.URL.Query(), t.container))

@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 func TestMain(m *testing.M) {
@@ -30,7 +32,7 @@ func TestRun_MeasuresEverything(t *testing.T) {
 
 func TestMedian(t *testing.T) {
 	for want, values := range map[float64][]float64{2: {3, 1, 2}, 2.5: {4, 1, 2, 3}, 7: {7}} {
-		if got := median(values); got != want {
+		if got := figures.Median(values); got != want {
 			t.Errorf("median of %v: %v, want %v", values, got, want)
 		}
 	}

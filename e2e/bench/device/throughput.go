@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 // series is what one kind of device carried.
@@ -67,21 +69,15 @@ func throughput(ctx context.Context, o options) ([]series, error) {
 	}
 	for i := range out {
 		s := &out[i]
-		s.Median, s.Least, s.Most = median(s.BitsEachTime), slices.Min(s.BitsEachTime), slices.Max(s.BitsEachTime)
+		s.Median, s.Least, s.Most = figures.Median(s.BitsEachTime), slices.Min(s.BitsEachTime), slices.Max(s.BitsEachTime)
 		var ratios, cpuRatios []float64
 		for round, bits := range s.BitsEachTime {
 			ratios = append(ratios, bits/out[0].BitsEachTime[round])
 			cpuRatios = append(cpuRatios, out[0].cpu[round]/s.cpu[round])
 		}
-		s.Ratio, s.CPUPerGB, s.CPURatio = median(ratios), median(s.cpu), median(cpuRatios)
+		s.Ratio, s.CPUPerGB, s.CPURatio = figures.Median(ratios), figures.Median(s.cpu), figures.Median(cpuRatios)
 	}
 	return out, nil
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
 // pair is two processes, each in namespaces of its own, joined by a tunnel over a pair of links.

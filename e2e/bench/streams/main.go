@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 	"github.com/spillway-dev/spillway/e2e/duo"
 )
 
@@ -93,9 +94,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		return err
 	}
 	fmt.Fprint(out, render(r))
-	if err := writeJSON(o.json, r); err != nil {
+	if err := figures.Write(o.json, r); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "All figures are in %s.\n", o.json)
-	return nil
+	return r.short()
 }

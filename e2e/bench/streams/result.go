@@ -1,15 +1,14 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 // result is everything that was measured; it is what the JSON file holds.
@@ -33,16 +32,7 @@ func (s *series) add(home, provider float64) {
 }
 
 // ratio of the medians.
-func (s *series) ratio() float64 { return median(s.Home) / median(s.Provider) }
-
-func median(figures []float64) float64 {
-	sorted := slices.Sorted(slices.Values(figures))
-	n := len(sorted)
-	if n == 0 {
-		return 0
-	}
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
+func (s *series) ratio() float64 { return figures.Median(s.Home) / figures.Median(s.Provider) }
 
 func newResult(now time.Time) *result {
 	return &result{Date: now.UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Go: runtime.Version()}
@@ -54,6 +44,21 @@ const (
 	mostExecRatio = 1.3
 )
 
+// errShort: a figure is not what is promised.
+var errShort = errors.New("a promise is not kept: see SHORT above (a machine that is busy otherwise cannot tell)")
+
+func (r *result) logOK() bool { return r.LogMBps.ratio() >= leastLogRatio }
+
+func (r *result) execOK() bool { return r.ExecMs.ratio() <= mostExecRatio }
+
+// short is errShort unless all promises are kept.
+func (r *result) short() error {
+	if r.logOK() && r.execOK() {
+		return nil
+	}
+	return errShort
+}
+
 // render is the report for people.
 func render(r *result) string {
 	var b strings.Builder
@@ -62,9 +67,9 @@ func render(r *result) string {
 	fmt.Fprintln(w, "\tthrough home\tat the provider\tratio\tpromised")
 	log, exec := r.LogMBps.ratio(), r.ExecMs.ratio()
 	fmt.Fprintf(w, "log of %.0f MB, %d times\t%.1f MB/s\t%.1f MB/s\t%.2f ×\tat least %.2f\t%s\n", float64(r.LogBytes)/1e6, len(r.LogMBps.Home),
-		median(r.LogMBps.Home), median(r.LogMBps.Provider), log, leastLogRatio, word(log >= leastLogRatio))
+		figures.Median(r.LogMBps.Home), figures.Median(r.LogMBps.Provider), log, leastLogRatio, word(r.logOK()))
 	fmt.Fprintf(w, "exec of true, %d times\t%.1f ms\t%.1f ms\t%.2f ×\tat most %.2f\t%s\n", len(r.ExecMs.Home),
-		median(r.ExecMs.Home), median(r.ExecMs.Provider), exec, mostExecRatio, word(exec <= mostExecRatio))
+		figures.Median(r.ExecMs.Home), figures.Median(r.ExecMs.Provider), exec, mostExecRatio, word(r.execOK()))
 	_ = w.Flush() // a strings.Builder does not fail
 	return b.String()
 }
@@ -74,18 +79,4 @@ func word(ok bool) string {
 		return "ok"
 	}
 	return "SHORT"
-}
-
-func writeJSON(path string, r *result) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the figures: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make the folder for the figures: %w", err)
-	}
-	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the figures: %w", err)
-	}
-	return nil
 }

@@ -21,6 +21,22 @@ func TestRender(t *testing.T) {
 	}
 }
 
+func TestShort(t *testing.T) {
+	for name, row := range map[string]struct {
+		log, exec float64
+		want      error
+	}{
+		"kept": {80, 130, nil}, "a slow log": {79, 130, errShort}, "a slow exec": {80, 131, errShort},
+	} {
+		r := newResult(time.Now())
+		r.LogMBps.add(row.log, 100)
+		r.ExecMs.add(row.exec, 100)
+		if err := r.short(); err != row.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestInTurn_TheOtherOneFirst(t *testing.T) {
 	var order []bool
 	for i := range 2 {

@@ -18,6 +18,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 func main() {
@@ -66,7 +68,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	result.TookSeconds = time.Since(say.start).Seconds()
 	report := render(result)
 	fmt.Fprint(out, report)
-	if err := writeJSON(o.json, result); err != nil {
+	if err := figures.Write(o.json, result); err != nil {
 		return err
 	}
 	fmt.Fprintf(progress, "All figures are in %s.\n", o.json)

@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 	"slices"
+
+	"github.com/spillway-dev/spillway/e2e/bench/figures"
 )
 
 // spread sums up several measurements of one thing. The zero value has none.
@@ -15,14 +17,7 @@ func spreadOf(values []float64) spread {
 	if len(values) == 0 {
 		return spread{}
 	}
-	return spread{slices.Min(values), median(values), slices.Max(values), len(values)}
-}
-
-// median of at least one value; of an even number the mean of the two in the middle.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+	return spread{slices.Min(values), figures.Median(values), slices.Max(values), len(values)}
 }
 
 // byRound picks one figure of a way, by round.
@@ -57,5 +52,5 @@ func (r *result) ratio(over, under string, figure func(sample) float64) float64 
 	if len(ratios) == 0 {
 		return math.NaN()
 	}
-	return median(ratios)
+	return figures.Median(ratios)
 }
