@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/spillway-dev/spillway/e2e/duo"
 	"github.com/spillway-dev/spillway/e2e/lab"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
@@ -100,7 +102,7 @@ func (w *world) volumeOfDeadPeer(t *testing.T, ns string) {
 	}
 	peer := w.lab.Cluster(west)
 	t.Cleanup(func() { // for the tests that come
-		if err := errors.Join(peer.Restart(context.Background(), lab.APIServer), w.Peer(context.Background())); err != nil {
+		if err := w.revive(context.Background(), peer); err != nil {
 			t.Error(err)
 		}
 	})
@@ -111,6 +113,35 @@ func (w *world) volumeOfDeadPeer(t *testing.T, ns string) {
 		t.Fatalf("a dead peer is not un-peered: %v\n%s", err, out)
 	}
 	w.gone(t, ns, lost)
+}
+
+// revive starts the API server of a peer again, and peers anew. Informers that met no API server for a while ask again after half a minute
+// only: the scheduler and the controllers start anew, and the kubelet's are waited for.
+func (w *world) revive(ctx context.Context, peer *lab.Cluster) error {
+	for _, component := range []string{lab.APIServer, lab.Scheduler, lab.ControllerManager} {
+		if err := peer.Restart(ctx, component); err != nil {
+			return err
+		}
+	}
+	if err := w.Peer(ctx); err != nil {
+		return err
+	}
+	pods := w.away.CoreV1().Pods(metav1.NamespaceDefault)
+	probe := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "revived"}, Spec: corev1.PodSpec{
+		RestartPolicy: corev1.RestartPolicyNever,
+		Containers:    []corev1.Container{{Name: "app", Image: appImage, ImagePullPolicy: corev1.PullNever, Args: []string{"see"}}},
+	}}
+	if _, err := pods.Create(ctx, probe, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	err := duo.Until(ctx, 2*time.Minute, func(ctx context.Context) error {
+		pod, err := pods.Get(ctx, probe.Name, metav1.GetOptions{})
+		if err == nil && pod.Status.Phase != corev1.PodSucceeded {
+			err = fmt.Errorf("pod %s on %q is %s", pod.Name, pod.Spec.NodeName, pod.Status.Phase)
+		}
+		return err
+	})
+	return errors.Join(err, pods.Delete(ctx, probe.Name, metav1.DeleteOptions{}))
 }
 
 func (w *world) unpeer(t *testing.T, timeout string) (string, error) {
