@@ -23,9 +23,9 @@ type room struct {
 // rooms is the import table. An arrow that is not here does not exist.
 func rooms() []room {
 	return []room{
-		{"cmd/spillway", []string{"peering/v1alpha1", "peering/policy"},
+		{"cmd/spillway", []string{"peering/v1alpha1", "peering/policy", "provider/placement"},
 			"the command for people only writes and reads the kinds of spillway.dev, so that everything works without it"},
-		{"cmd/spillwayd", []string{"provider", "provider/placement", "peering", "tunnel", "internal/netbench", "internal/address"},
+		{"cmd/spillwayd", []string{"provider", "provider/placement", "provider/placer", "peering", "tunnel", "internal/netbench", "internal/address"},
 			"cmd/spillwayd wires the parts together and decides nothing about pods or kinds itself"},
 		{"peering/policy", []string{"peering/v1alpha1"},
 			"policy is pure: OffloadPolicies in, what they mean for a pod out"},
@@ -37,6 +37,8 @@ func rooms() []room {
 			"provider shows a peer as Nodes and leaves twins to reflector; what it needs of a Peering is handed to it"},
 		{"provider/placement", []string{"peering/v1alpha1"},
 			"placement decides where pods go from the kinds of spillway.dev alone"},
+		{"provider/placer", []string{"provider/placement", "peering/v1alpha1", "peering/policy", "internal/live"},
+			"placer gathers what placement decides on, and applies it; it knows neither peers' API servers nor twins"},
 		{"reflector", []string{"reflector/translate", "internal/live", "internal/address"},
 			"reflector keeps twins equal; it knows no kind of spillway.dev and not why a pod is on a node"},
 		{"reflector/translate", nil,

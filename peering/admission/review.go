@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
-	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -99,16 +99,19 @@ func steer(policies Policies, request *admissionv1.AdmissionRequest, response *a
 
 // operations turn the pod into the steered one.
 func operations(pod *corev1.Pod, s policy.Steered) []operation {
-	out := []operation{
-		{"add", "/spec/tolerations", s.Tolerations},
-		{"add", "/spec/affinity", s.Affinity},
+	var out []operation
+	if len(s.Tolerations) > 0 {
+		out = append(out, operation{"add", "/spec/tolerations", s.Tolerations})
 	}
-	if s.Affinity == nil {
-		out = out[:1]
+	if s.Affinity != nil {
+		out = append(out, operation{"add", "/spec/affinity", s.Affinity})
 	}
-	if pod.Annotations == nil {
-		return append(out, operation{"add", "/metadata/annotations", map[string]string{v1alpha1.AnnotationPolicy: s.Policy}})
+	if s.Gates != nil {
+		out = append(out, operation{"add", "/spec/schedulingGates", s.Gates})
 	}
-	key := strings.NewReplacer("~", "~0", "/", "~1").Replace(v1alpha1.AnnotationPolicy)
-	return append(out, operation{"add", "/metadata/annotations/" + key, s.Policy})
+	annotations := map[string]string{}
+	maps.Copy(annotations, pod.Annotations)
+	maps.Copy(annotations, s.Annotations)
+	annotations[v1alpha1.AnnotationPolicy] = s.Policy
+	return append(out, operation{"add", "/metadata/annotations", annotations})
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,11 +14,20 @@ import (
 // defaultTolerationSeconds is what the DefaultTolerationSeconds admission gives to pods that say nothing.
 const defaultTolerationSeconds = 300
 
+const (
+	// autoscalerDelay is how the Kubernetes cluster autoscaler is told to leave a new pod alone for a time.
+	autoscalerDelay = "cluster-autoscaler.kubernetes.io/pod-scale-up-delay"
+	// defaultAutoscalerWait is how long the one who goes second waits.
+	defaultAutoscalerWait = 2 * time.Minute
+)
+
 // Steered is what admission changes on a pod. Lists and objects are whole and share nothing with the pod.
 type Steered struct {
 	Policy      string
 	Tolerations []corev1.Toleration
 	Affinity    *corev1.Affinity
+	Gates       []corev1.PodSchedulingGate
+	Annotations map[string]string // those that are added, beside the policy's name
 }
 
 // Steer says how a new pod must differ so that the stock scheduler places it as its policy says. The second result is false
@@ -33,6 +43,10 @@ func (s Set) Steer(pod *corev1.Pod) (Steered, bool) {
 		Key: v1alpha1.TaintVirtualNode, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule,
 	}
 	tolerated := slices.ContainsFunc(pod.Spec.Tolerations, toleratesVirtualNodes)
+	if r.policy.Spec.When == v1alpha1.OffloadBurst && !tolerated {
+		r.await(pod, &out)
+		return out, true
+	}
 	if r.policy.Spec.When == v1alpha1.OffloadNever {
 		if !tolerated {
 			return Steered{}, false
@@ -44,7 +58,7 @@ func (s Set) Steer(pod *corev1.Pod) (Steered, bool) {
 		out.Tolerations = append(out.Tolerations, toleration)
 	}
 	terms := r.terms()
-	if r.policy.Spec.When != v1alpha1.OffloadAllowed {
+	if r.policy.Spec.When == v1alpha1.OffloadAlways || r.policy.Spec.When == "" {
 		hold(out.Tolerations)
 		out.Affinity = narrow(out.Affinity, terms)
 	} else if len(r.policy.Spec.Peers) > 0 {
@@ -55,6 +69,25 @@ func (s Set) Steer(pod *corev1.Pod) (Steered, bool) {
 		out.Affinity = prefer(out.Affinity, terms)
 	}
 	return out, true
+}
+
+// await leaves a pod to home's nodes: it gets the toleration of a peer when it has found no room for a while. One that counts against a
+// threshold waits until it was counted, and a cluster autoscaler waits where it is to see what peers leave.
+func (r *rule) await(pod *corev1.Pod, out *Steered) {
+	burst := r.policy.Spec.Burst
+	if burst == nil {
+		return
+	}
+	if burst.Threshold != nil {
+		out.Gates = append(slices.Clone(pod.Spec.SchedulingGates), corev1.PodSchedulingGate{Name: v1alpha1.GatePlacement})
+	}
+	if _, said := pod.Annotations[autoscalerDelay]; burst.ClusterAutoscaler == v1alpha1.AutoscalerLast && !said {
+		wait := defaultAutoscalerWait
+		if burst.AutoscalerWait != nil {
+			wait = burst.AutoscalerWait.Duration
+		}
+		out.Annotations = map[string]string{autoscalerDelay: wait.String()}
+	}
 }
 
 // hold makes pods that live on virtual nodes only outlast an outage of any length, also one in which no controller runs: where

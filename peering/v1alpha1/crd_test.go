@@ -20,14 +20,15 @@ import (
 )
 
 const (
-	peeringCRD = "../../charts/spillway/crds/spillway.dev_peerings.yaml"
-	policyCRD  = "../../charts/spillway/crds/spillway.dev_offloadpolicies.yaml"
+	peeringCRD   = "../../charts/spillway/crds/spillway.dev_peerings.yaml"
+	policyCRD    = "../../charts/spillway/crds/spillway.dev_offloadpolicies.yaml"
+	migrationCRD = "../../charts/spillway/crds/spillway.dev_migrations.yaml"
 )
 
 // TestCRD_AcceptedByAPIServer runs the validation that an API server runs when a CRD is created, the cost limits of the CEL
 // rules included.
 func TestCRD_AcceptedByAPIServer(t *testing.T) {
-	for _, file := range []string{peeringCRD, policyCRD} {
+	for _, file := range []string{peeringCRD, policyCRD, migrationCRD} {
 		crd := loadCRD(t, file)
 		crd.Status.StoredVersions = []string{"v1alpha1"} // the API server fills this before it validates
 		for _, err := range crdvalidation.ValidateCustomResourceDefinition(t.Context(), crd) {

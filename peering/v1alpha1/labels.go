@@ -68,7 +68,8 @@ const (
 	// TokenSecretPrefix and the UID of a local pod are the name of the Secret, in the tenant namespace, with the pod's tokens.
 	TokenSecretPrefix = "spillway-token-"
 
-	// TaintVirtualNode keeps off a virtual node every pod that does not tolerate it. Effect NoSchedule, value empty.
+	// TaintVirtualNode keeps off a virtual node every pod that does not tolerate it. Effect NoSchedule; its value is the name of the
+	// Peering, so that a toleration can mean one peer alone.
 	TaintVirtualNode = "spillway.dev/virtual-node"
 
 	// HeldSeconds is how long, in seconds, pods on virtual nodes tolerate that their node does not answer.
@@ -106,6 +107,29 @@ const (
 
 	// ControllerLease is the Lease in SystemNamespace that a running controller renews.
 	ControllerLease = "spillwayd"
+
+	// LabelPrice on a virtual node, by spec.borrow.labels of its Peering, is what an hour of it costs, a decimal number of any currency:
+	// pods overflow to the cheapest, and come home from the dearest, where a policy says so (burst.choose: Cheapest).
+	LabelPrice = "spillway.dev/price"
+
+	// GatePlacement is the scheduling gate (KEP-3521) of pods that Spillway places before the scheduler sees them: those of workloads
+	// that a Migration divides, and of policies with a burst threshold.
+	GatePlacement = "spillway.dev/placement"
+
+	// AnnotationPlacement is on pods that Spillway has placed: why they are where they are, a sentence.
+	AnnotationPlacement = "spillway.dev/placement"
+
+	// AnnotationBurst is on pods that overflow: the peers that they were sent to and when, "west=2026-01-02T15:04:05Z", the last one
+	// last, separated by commas.
+	AnnotationBurst = "spillway.dev/burst"
+
+	// AnnotationRepatriate on an OffloadPolicy is the time (RFC 3339) of a wish that pods which overflowed before it come home at once.
+	AnnotationRepatriate = "spillway.dev/repatriate"
+
+	// LabelMoving is on pods that their controller was made to let go of, so that it makes others elsewhere first. Its value is the UID
+	// of that controller; they go when it has its pods again. AnnotationMoving says what the pod had: a JSON object, see placement.Moving.
+	LabelMoving      = "spillway.dev/moving"
+	AnnotationMoving = "spillway.dev/moving"
 
 	// UsageService is the Service in SystemNamespace at which a provider tells its tenants what their pods use, and UsagePort its port.
 	UsageService = "spillway-usage"

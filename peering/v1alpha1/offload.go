@@ -33,17 +33,21 @@ type OffloadPolicy struct {
 }
 
 // OffloadPolicySpec says what is wanted.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.burst) || self.when == 'Burst'",message="burst belongs to when: Burst"
+// +kubebuilder:validation:XValidation:rule="self.when == 'Burst' || !has(self.peers) || self.peers.all(p, !has(p.weight) && !has(p.maxPods) && !has(p.maxRequests))",message="weight, maxPods and maxRequests belong to when: Burst, since nobody else counts them"
 type OffloadPolicySpec struct {
 	// podSelector selects pods of the namespace by their labels. Empty: all.
 	// +optional
 	PodSelector metav1.LabelSelector `json:"podSelector,omitempty"`
 
 	// when says whether the pods leave. Always: they run on virtual nodes only, and wait while those are full. Allowed: the
-	// scheduler chooses among real and virtual nodes. Never: they stay at home. A pod that already has a node stays where it
-	// is, see misfits.
+	// scheduler chooses among real and virtual nodes. Burst: they run at home, those that find no room overflow to the peers, and
+	// come home when there is room again; burst says how. Never: they stay at home. A pod that already has a node stays where it is,
+	// see misfits.
 	// +optional
 	// +kubebuilder:default=Always
-	// +kubebuilder:validation:Enum=Always;Allowed;Never
+	// +kubebuilder:validation:Enum=Always;Allowed;Burst;Never
 	When OffloadWhen `json:"when,omitempty"`
 
 	// peers are those that the pods may run in, best first. Empty: any.
@@ -51,6 +55,10 @@ type OffloadPolicySpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=atomic
 	Peers []PeerChoice `json:"peers,omitempty"`
+
+	// burst says when pods overflow and when they come home, with when: Burst. Empty: by the defaults of its fields.
+	// +optional
+	Burst *Burst `json:"burst,omitempty"`
 
 	// namespace says how this namespace is called at a provider. It holds where the provider admits it (Peering,
 	// spec.share.namespaceNames); a namespace that is there keeps its name. The first policy that says it counts.
@@ -89,6 +97,7 @@ type OffloadWhen string
 const (
 	OffloadAlways  OffloadWhen = "Always"
 	OffloadAllowed OffloadWhen = "Allowed"
+	OffloadBurst   OffloadWhen = "Burst"
 	OffloadNever   OffloadWhen = "Never"
 )
 
@@ -110,6 +119,21 @@ type PeerChoice struct {
 	// patch changes the twins in these peers.
 	// +optional
 	Patch *TwinPatch `json:"patch,omitempty"`
+
+	// weight is the part of the overflow that goes to each of these peers, with burst.choose: Weighted. Default 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	Weight *int32 `json:"weight,omitempty"`
+
+	// maxPods is how many pods of this policy may overflow to each of these peers.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MaxPods *int32 `json:"maxPods,omitempty"`
+
+	// maxRequests is what the pods of this policy that overflow to each of these peers may request together, for example cpu: 40.
+	// +optional
+	MaxRequests corev1.ResourceList `json:"maxRequests,omitempty"`
 }
 
 // TwinPatch is how a twin differs from its pod in one peer. It is taken when the twin is made.

@@ -18,12 +18,15 @@ var PeeringResource = GroupVersion.WithResource("peerings")
 // OffloadPolicyResource is the resource under which the API server serves OffloadPolicy.
 var OffloadPolicyResource = GroupVersion.WithResource("offloadpolicies")
 
+// MigrationResource is the resource under which the API server serves Migration.
+var MigrationResource = GroupVersion.WithResource("migrations")
+
 // PeeringKind is the kind of Peering objects.
 const PeeringKind = "Peering"
 
 // AddToScheme registers the kinds of this package.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &Peering{}, &PeeringList{}, &OffloadPolicy{}, &OffloadPolicyList{})
+	scheme.AddKnownTypes(GroupVersion, &Peering{}, &PeeringList{}, &OffloadPolicy{}, &OffloadPolicyList{}, &Migration{}, &MigrationList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }
