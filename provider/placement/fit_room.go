@@ -85,10 +85,14 @@ func (u units) limits(pods *int32, list corev1.ResourceList) vector {
 	return v
 }
 
-// over is the first resource of which used and needs together are more than limit; -1: none.
-func over(used, needs, limit vector) int {
+// over is the first resource of which used and needs together are more than limit; -1: none. counted: used has the needs already.
+func over(used, needs, limit vector, counted bool) int {
 	for i, l := range limit {
-		if l != unlimited && needs[i] > 0 && used[i]+needs[i] > l {
+		sum := used[i]
+		if !counted {
+			sum += needs[i]
+		}
+		if l != unlimited && needs[i] > 0 && sum > l {
 			return i
 		}
 	}

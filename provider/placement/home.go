@@ -259,7 +259,7 @@ func (p *pass) turnedAway(r *rule) *claim {
 func (p *pass) fits(in *room, used vector, c *claim, headroom int64) (at int, why string) {
 	r, s := c.rule, p.atHome(c)
 	if r.threshold != nil {
-		if unit := over(used, s.needs, r.threshold); unit >= 0 {
+		if unit := over(used, s.needs, r.threshold, false); unit >= 0 {
 			return -1, "the threshold of " + p.board.units.say(unit, r.threshold[unit]) + " is reached"
 		}
 	}

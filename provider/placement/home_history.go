@@ -13,15 +13,13 @@ func (p *pass) remember(r *rule, now int) (stable int) {
 		samples = samples[1:]
 	}
 	p.out.History.Room[r.key()] = samples
-	next := samples[0]
-	if !next.At.After(long) {
-		stable = next.Count
-		if len(samples) == 1 {
-			return stable
+	for _, s := range samples {
+		if s.At.After(long) && s.Count > stable {
+			p.again(s.At.Add(r.stabilization))
+			break
 		}
-		next = samples[1]
+		stable = s.Count
 	}
-	p.again(next.At.Add(r.stabilization))
 	return stable
 }
 

@@ -149,9 +149,9 @@ func (p *pass) filter(c *claim, open *prospects, counted map[string]int) (option
 			continue
 		}
 		node := p.room.among(open.access[i].nodes, needs)
-		unit := over(r.away[peer.Name], needs, r.limits[i])
+		unit := over(r.away[peer.Name], needs, r.limits[i], counted[peer.Name] > 0)
 		switch {
-		case unit >= 0 && counted[peer.Name] == 0:
+		case unit >= 0:
 			open.refusals[i] = "is at the policy's limit of " + p.board.units.say(unit, r.limits[i][unit])
 		case node < 0:
 			open.refusals[i] = p.tight(open.access[i].nodes, needs)
