@@ -34,7 +34,8 @@ type simulation struct {
 	named    int
 	sent     map[types.UID]int // how often a pod was sent to a peer
 	cameHome []string
-	decided  int // how often Decide was asked
+	shut     bool // the scheduler sees no room at home, whatever the figures say
+	decided  int  // how often Decide was asked
 }
 
 // replicaSet has as many pods as it wants, and takes away those of the lowest deletion cost, of those the newest.
@@ -125,7 +126,7 @@ func (s *simulation) schedule() {
 		var best *corev1.Node
 		for _, n := range s.nodes {
 			peer := n.Labels[v1alpha1.LabelPeer]
-			tolerated := peer == "" || strings.Contains(p.Annotations[v1alpha1.AnnotationBurst], peer+"=")
+			tolerated := peer == "" && !s.shut || peer != "" && strings.Contains(p.Annotations[v1alpha1.AnnotationBurst], peer+"=")
 			if tolerated && free[n.Name] > 0 && (best == nil || free[n.Name] > free[best.Name]) {
 				best = n
 			}
@@ -312,6 +313,28 @@ func TestSimulation_HomeIsFreed(t *testing.T) {
 	}
 	if len(s.cameHome) != 20 || least < 20 {
 		t.Errorf("%d moves, want 20; at least %d pods were Ready, want 20", len(s.cameHome), least)
+	}
+}
+
+// TestSimulation_TheFiguresPromiseTooMuch has a scheduler that sees no room at home for reasons of its own: pods come home ever less often.
+func TestSimulation_TheFiguresPromiseTooMuch(t *testing.T) {
+	web := &replicaSet{name: "web", replicas: 20}
+	s := newSimulation(t, "50", web)
+	s.shut = true
+	s.run(6*time.Hour, nil)
+	if n := len(s.cameHome); n == 0 || n > 6*defaultMaxConcurrent {
+		t.Errorf("%d moves in 6 hours, want some, and %d at most:\n%s", n, 6*defaultMaxConcurrent, strings.Join(s.cameHome, "\n"))
+	}
+	if _, away := s.where(web); away != 20 || len(s.pods) != 20 {
+		t.Errorf("%d of %d pods in peers, want 20 of 20", away, len(s.pods))
+	}
+	s.shut = false
+	s.run(24*time.Hour, nil)
+	if home, _ := s.where(web); home != 20 {
+		t.Errorf("%d pods at home, want 20 once the scheduler sees room", home)
+	}
+	if returned := s.history.Returned["shop/burst"]; returned.Failed > 0 && returned.Last.IsZero() {
+		t.Errorf("it is not forgotten: %+v", returned)
 	}
 }
 

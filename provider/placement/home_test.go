@@ -133,6 +133,23 @@ func TestDecide_ComeHome(t *testing.T) {
 			history: long, pods: []Pod{newPod("web-1", func(p *Pod) { p.Spec.NodeName = "spillway-west" })},
 			state: State{Returnable: 1, Held: "1 pod in peers not Ready"},
 		},
+		"it stands none like itself beside it": {
+			history: long, pods: []Pod{newPod("web-1", on("spillway-west"), alone), newPod("web-2", on("own-a"), alone)},
+			state: State{Held: "there is no room at home: no node has room for cpu 1 and another pod of shop/app=web"},
+		},
+		"its host port is taken": {
+			history: long, pods: []Pod{newPod("web-1", on("spillway-west"), withHostPort), newPod("db-1", on("own-a"), withHostPort)},
+			state: State{Held: "there is no room at home: no node has room for cpu 1 and host port TCP/80"},
+		},
+		"home turned the last ones away": {
+			history: History{
+				Room:     map[string][]Sample{"shop/burst": {{noon().Add(-12 * time.Minute), 9}}},
+				Returned: map[string]Return{"shop/burst": {Failed: 2}},
+			},
+			pods: []Pod{newPod("web-1", on("spillway-west"))}, next: 8 * time.Minute,
+			state: State{Held: "there is room at home for 1 pod since 2026-03-01T11:48:00Z: they come home at 2026-03-01T12:08:00Z if it stays " +
+				"(there has to be room for 20m0s, since home soon had no room again 2 times in a row)"},
+		},
 		"a Job's": {history: long, pods: []Pod{newPod("job-1", on("spillway-west"), func(p *Pod) { p.Movable = false })}},
 		"on request": {
 			burst:   v1alpha1.Burst{ComeHome: v1alpha1.ComeHome{When: v1alpha1.ComeHomeOnRequest}},
