@@ -250,6 +250,9 @@ func TestDecide_TheSameInAnyOrder(t *testing.T) {
 	for round := range uint64(rounds) {
 		in := makeUp(seed + round)
 		want := Decide(in)
+		if diff := cmp.Diff(makeUp(seed+round), in); diff != "" {
+			t.Fatalf("seed %d: the input was changed (-before +after):\n%s", seed+round, diff)
+		}
 		again := rand.New(rand.NewPCG(seed, round))
 		in.Nodes, in.Pods = append([]*corev1.Node{}, in.Nodes...), append([]Pod{}, in.Pods...)
 		again.Shuffle(len(in.Nodes), reflect.Swapper(in.Nodes))

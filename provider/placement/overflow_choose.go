@@ -48,7 +48,7 @@ func (p *pass) choose(c *claim) (node int, peer, message string) {
 	}
 	options, refusals := p.options(c)
 	if len(options) == 0 {
-		message = "No peer takes it: " + several(refusals)
+		message = "No peer takes it: " + several(refusals, len(r.Peers))
 		if len(refusals) == 0 {
 			message = "The policy names no peer"
 		}
@@ -111,8 +111,8 @@ func (p *pass) prospects(c *claim) *prospects {
 	return open
 }
 
-// options are the peers that take a pod now, in the order of the policy; when there is none, refusals say why. A peer is not tried again
-// before all others were, and not twice in a row: the pod tolerates it already.
+// options are the peers that take a pod now, in the order of the policy; when there is none, refusals say why, of the first ones. A peer
+// is not tried again before all others were, and not twice in a row: the pod tolerates it already.
 func (p *pass) options(c *claim) (options []option, refusals []string) {
 	r, open, times, fewest := c.rule, p.prospects(c), c.goes(), math.MaxInt
 	for i, peer := range r.Peers {
@@ -134,7 +134,7 @@ func (p *pass) options(c *claim) (options []option, refusals []string) {
 			open.full[i] = true
 		}
 	}
-	for i := 0; i < len(r.Peers) && len(options) == 0; i++ {
+	for i := 0; i < min(len(r.Peers), maxNamed) && len(options) == 0; i++ {
 		why, unit := open.access[i].why, limited(i)
 		switch {
 		case why != "":
@@ -160,9 +160,11 @@ func (p *pass) tight(nodes []int, needs vector) string {
 	return fmt.Sprintf("has no room for %s (%s free)", p.board.units.say(unit, needs[unit]), p.board.units.say(unit, max(0, free[unit])))
 }
 
-func several(what []string) string {
-	if len(what) > maxNamed {
-		return strings.Join(what[:maxNamed], "; ") + fmt.Sprintf("; and %d others", len(what)-maxNamed)
+// several writes refusals, the first ones of as many as there are peers.
+func several(refusals []string, peers int) string {
+	out := strings.Join(refusals, "; ")
+	if others := peers - len(refusals); others > 0 {
+		out += fmt.Sprintf("; and %d others", others)
 	}
-	return strings.Join(what, "; ")
+	return out
 }
