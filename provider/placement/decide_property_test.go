@@ -16,7 +16,7 @@ import (
 )
 
 // rounds is how many clusters are made up.
-const rounds = 400
+const rounds = 150
 
 // madeUp is a random cluster. What it holds at first is within every limit, so that what is over one was decided.
 type madeUp struct {
