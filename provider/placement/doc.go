@@ -36,6 +36,8 @@ type Pod struct {
 	Movable bool
 	// Settled: its controller has all its pods Ready, so that one may go.
 	Settled bool
+	// Migrating: a Migration says where it goes. It counts, and nothing is decided about it.
+	Migrating bool
 }
 
 // Policy is an OffloadPolicy with when: Burst.
@@ -82,11 +84,22 @@ type Decision struct {
 // History is what Decide has to remember. It is opaque to others; plain values, no pointers into the input. A zero History waits for
 // stabilization anew.
 type History struct {
-	// Room has, for each policy by namespace/name, how many of its pods could have come home, oldest first.
+	// Room has, for each policy by namespace/name that has pods away, how many of them could have come home, oldest first.
 	Room map[string][]Sample
+	// Returned has, by the same names, what became of those that did.
+	Returned map[string]Return
 }
 
-// Sample is how many pods could have come home at a time.
+// Return is when pods of a policy came home, and whether they stayed.
+type Return struct {
+	// Last is when pods were last told to come home; zero once it is known that home had no room for all of them.
+	Last time.Time
+	// Failed is how often in a row there was none. Each time doubles the time that there has to be room.
+	Failed int
+}
+
+// Sample is how many pods could have come home at any time since At. In a History the counts rise: what had room for more pods for
+// a shorter time stands after what had room for fewer for longer, and the last is what there is now.
 type Sample struct {
 	At    time.Time
 	Count int
