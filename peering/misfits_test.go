@@ -67,7 +67,7 @@ func TestMisfits_NeedLabelsThatAreKnown(t *testing.T) {
 	p := &v1alpha1.OffloadPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "shop"}, Spec: v1alpha1.OffloadPolicySpec{
 		When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Selector: &region}}, Misfits: v1alpha1.MisfitsEvict}}
 	policies := &Policies{
-		sets: map[string]governance{"shop": {Set: policy.NewSet([]*v1alpha1.OffloadPolicy{p})}}, places: map[string]place{},
+		sets: map[string]governance{"shop": {Set: policy.NewSet([]*v1alpha1.OffloadPolicy{p}, nil)}}, places: map[string]place{},
 	}
 	m := newMisfits(&Config{Policies: policies})
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"}, Spec: corev1.PodSpec{NodeName: "far"}}

@@ -206,7 +206,7 @@ func (f podFacts) verdict() policy.Verdict {
 	if name == "" || f.namespace == nil || f.node == nil {
 		return policy.Verdict{}
 	}
-	return f.policies.Judge(f.namespace, f.pod.Labels, policy.Place{Peer: name, Labels: f.node.Labels})
+	return f.policies.Judge(f.namespace, f.pod, policy.Place{Peer: name, Labels: f.node.Labels})
 }
 
 // keptHome says why the policies keep the pod at home, or from the peers that there are; empty when they do not.
@@ -220,7 +220,7 @@ func (f podFacts) keptHome() string {
 	}
 	for i := range f.virtual {
 		place := policy.Place{Peer: f.virtual[i].Labels[v1alpha1.LabelPeer], Labels: f.virtual[i].Labels}
-		if f.policies.Judge(f.namespace, f.pod.Labels, place).Refusal == "" {
+		if f.policies.Judge(f.namespace, f.pod, place).Refusal == "" {
 			return ""
 		}
 	}

@@ -93,7 +93,7 @@ func (f *podFacts) local() {
 
 // govern has a policy govern the pods of the namespace.
 func (f *podFacts) govern(spec v1alpha1.OffloadPolicySpec) {
-	f.policies = policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}})
+	f.policies = policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}}, nil)
 }
 
 // wait makes the only container of the pod wait.

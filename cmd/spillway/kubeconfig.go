@@ -27,16 +27,17 @@ type access struct {
 
 // cluster is one cluster as the user reaches it.
 type cluster struct {
-	role     string // what the cluster is in this command: consumer, provider or cluster; for messages
-	context  string // name of the kubeconfig context
-	server   string // URL of the API server as in the kubeconfig
-	caBundle []byte // PEM; empty: the roots of the machine
-	insecure bool   // the kubeconfig skips the check of the certificate
-	id       string // cluster id; empty until identify has read it
-	kube     kubernetes.Interface
-	peerings client.Peerings
-	policies func(namespace string) client.Policies
-	clock    *serverClock
+	role       string // what the cluster is in this command: consumer, provider or cluster; for messages
+	context    string // name of the kubeconfig context
+	server     string // URL of the API server as in the kubeconfig
+	caBundle   []byte // PEM; empty: the roots of the machine
+	insecure   bool   // the kubeconfig skips the check of the certificate
+	id         string // cluster id; empty until identify has read it
+	kube       kubernetes.Interface
+	peerings   client.Peerings
+	policies   func(namespace string) client.Policies
+	migrations func(namespace string) client.Migrations
+	clock      *serverClock
 }
 
 // title names the cluster in sentences, for example `provider (context "cloud")`.
@@ -153,6 +154,9 @@ func (c *cluster) connect(config *rest.Config) error {
 	}
 	if err == nil {
 		c.policies, err = client.NewPolicies(config)
+	}
+	if err == nil {
+		c.migrations, err = client.NewMigrations(config)
 	}
 	if err != nil {
 		return problemf("Repair that context in the kubeconfig, or use another.", "the context %q cannot be used: %s", c.context, err)
