@@ -56,6 +56,10 @@ func NewPolicies(config *rest.Config) (*Policies, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newPolicies(client, migrations("")), nil
+}
+
+func newPolicies(client func(namespace string) peeringclient.Policies, migrations peeringclient.Migrations) *Policies {
 	p := &Policies{
 		client: client, sets: map[string]governance{}, places: map[string]place{}, changed: map[*func(string)]func(string){},
 	}
@@ -69,8 +73,8 @@ func NewPolicies(config *rest.Config) (*Policies, error) {
 			}
 		},
 	})
-	p.migrations = followMigrations(migrations(""), p.read)
-	return p, nil
+	p.migrations = followMigrations(migrations, p.read)
+	return p
 }
 
 // followMigrations is a cache of Migrations that tells namespaces in which one has come, gone, or sends pods another way. A cluster
