@@ -162,7 +162,8 @@ func (p *Policies) Set(namespace string) policy.Set {
 	return p.sets[namespace].Set
 }
 
-// Governed returns the sets of all namespaces in which pods are steered, by a policy or a Migration that has begun, by namespace.
+// Governed returns the sets of all namespaces in which pods are steered, by a policy or a Migration, or will be once it begins, by
+// namespace.
 func (p *Policies) Governed() map[string]policy.Set {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

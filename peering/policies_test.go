@@ -83,8 +83,8 @@ func follow(t *testing.T, s served) (*Policies, <-chan string) {
 	return p, told
 }
 
-// TestPolicies_FollowMigrations: a namespace is governed from when its Migration has begun until it goes, and everybody is told when it
-// sends pods another way, not of each step.
+// TestPolicies_FollowMigrations: a namespace is governed as long as it has a Migration that was not refused, and everybody is told when
+// it sends pods another way, not of each step.
 func TestPolicies_FollowMigrations(t *testing.T) {
 	fresh := begun("m", 0)
 	fresh.Status = v1alpha1.MigrationStatus{}
@@ -112,7 +112,7 @@ func TestPolicies_FollowMigrations(t *testing.T) {
 	if diff := cmp.Diff([]string{"blog", "shop"}, first); diff != "" || len(p.Migrations()) != 1 {
 		t.Errorf("at first told: %s", diff)
 	}
-	look("before it begins", "blog")
+	look("before it begins", "blog", "shop")
 	version := func(v string, m *v1alpha1.Migration) *v1alpha1.Migration { m.ResourceVersion = v; return m }
 	s.changes.Modify(version("2", begun("m", 0)))
 	hears("it begins", "shop")
@@ -126,7 +126,12 @@ func TestPolicies_FollowMigrations(t *testing.T) {
 	hears("it is paused", "shop")
 	s.changes.Modify(version("5", begun("m", 50)))
 	hears("it sends half", "shop")
-	s.changes.Delete(version("6", begun("m", 50)))
+	refused := version("6", begun("m", 50))
+	refused.Status.Phase = v1alpha1.MigrationRefused
+	s.changes.Modify(refused)
+	hears("it is refused", "shop")
+	look("it is refused", "blog")
+	s.changes.Delete(version("7", refused.DeepCopy()))
 	hears("it is gone", "shop")
 	look("it is gone", "blog")
 	if len(told) > 0 {

@@ -217,27 +217,6 @@ func (f podFacts) course() (policy.Course, bool) {
 	return f.policies.Course(f.pod)
 }
 
-// keptHome says why a Migration or the policies keep the pod at home, or from the peers that there are; empty when they do not.
-func (f podFacts) keptHome() string {
-	if c, ok := f.course(); ok {
-		return f.keptBy(c)
-	}
-	p := f.policies.For(f.pod.Labels)
-	switch {
-	case p == nil || f.namespace == nil:
-		return ""
-	case p.Spec.When == v1alpha1.OffloadNever:
-		return fmt.Sprintf("OffloadPolicy %s keeps it at home", p.Name)
-	}
-	for i := range f.virtual {
-		place := policy.Place{Peer: f.virtual[i].Labels[v1alpha1.LabelPeer], Labels: f.virtual[i].Labels}
-		if f.policies.Judge(f.namespace, f.pod, place).Refusal == "" {
-			return ""
-		}
-	}
-	return fmt.Sprintf("OffloadPolicy %s lets it run in no peer that there is", p.Name)
-}
-
 // keptBy says what keptHome says, of a Migration.
 func (f podFacts) keptBy(c policy.Course) string {
 	known := slices.ContainsFunc(f.virtual, func(n corev1.Node) bool { return n.Labels[v1alpha1.LabelPeer] == c.Place })
@@ -259,6 +238,27 @@ func (f podFacts) overflows() string {
 		return ""
 	}
 	return fmt.Sprintf("OffloadPolicy %s lets it leave when it finds no room at home", p.Name)
+}
+
+// keptHome says why a Migration or the policies keep the pod at home, or from the peers that there are; empty when they do not.
+func (f podFacts) keptHome() string {
+	if c, ok := f.course(); ok {
+		return f.keptBy(c)
+	}
+	p := f.policies.For(f.pod.Labels)
+	switch {
+	case p == nil || f.namespace == nil:
+		return ""
+	case p.Spec.When == v1alpha1.OffloadNever:
+		return fmt.Sprintf("OffloadPolicy %s keeps it at home", p.Name)
+	}
+	for i := range f.virtual {
+		place := policy.Place{Peer: f.virtual[i].Labels[v1alpha1.LabelPeer], Labels: f.virtual[i].Labels}
+		if f.policies.Judge(f.namespace, f.pod, place).Refusal == "" {
+			return ""
+		}
+	}
+	return fmt.Sprintf("OffloadPolicy %s lets it run in no peer that there is", p.Name)
 }
 
 // tolerates says whether the pod tolerates the taint of virtual nodes.

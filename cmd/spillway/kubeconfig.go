@@ -27,15 +27,16 @@ type access struct {
 
 // cluster is one cluster as the user reaches it.
 type cluster struct {
-	role       string // what the cluster is in this command: consumer, provider or cluster; for messages
-	context    string // name of the kubeconfig context
-	server     string // URL of the API server as in the kubeconfig
-	caBundle   []byte // PEM; empty: the roots of the machine
-	insecure   bool   // the kubeconfig skips the check of the certificate
-	id         string // cluster id; empty until identify has read it
-	kube       kubernetes.Interface
-	peerings   client.Peerings
-	policies   func(namespace string) client.Policies
+	role     string // what the cluster is in this command: consumer, provider or cluster; for messages
+	context  string // name of the kubeconfig context
+	server   string // URL of the API server as in the kubeconfig
+	caBundle []byte // PEM; empty: the roots of the machine
+	insecure bool   // the kubeconfig skips the check of the certificate
+	id       string // cluster id; empty until identify has read it
+	kube     kubernetes.Interface
+	peerings client.Peerings
+	policies func(namespace string) client.Policies
+	// migrations of a namespace; of all, to list and watch, for the empty name
 	migrations func(namespace string) client.Migrations
 	clock      *serverClock
 }

@@ -74,15 +74,22 @@ func deployment(replicaSet, hash string) (v1alpha1.WorkloadName, bool) {
 	return v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadDeployment, Name: name}, true
 }
 
-// courses says where the workloads of Migrations go, in any order: the newest that names a workload counts, of two of one second the
-// first by name.
-func courses(migrations []*v1alpha1.Migration) map[v1alpha1.WorkloadName]Course {
-	counted := slices.DeleteFunc(slices.Clone(migrations), func(m *v1alpha1.Migration) bool { return !counts(m) })
-	slices.SortFunc(counted, func(a, b *v1alpha1.Migration) int {
+// standing are those of the Migrations that have a say or may get one, the newest first, of two of one second the first by name.
+func standing(migrations []*v1alpha1.Migration) []*v1alpha1.Migration {
+	out := slices.DeleteFunc(slices.Clone(migrations), func(m *v1alpha1.Migration) bool { return !stands(m) })
+	slices.SortFunc(out, func(a, b *v1alpha1.Migration) int {
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
+	return out
+}
+
+// courses says where the workloads of standing Migrations go: the first that names a workload counts.
+func courses(standing []*v1alpha1.Migration) map[v1alpha1.WorkloadName]Course {
 	out := map[v1alpha1.WorkloadName]Course{}
-	for _, m := range counted {
+	for _, m := range standing {
+		if m.Status.Phase == "" {
+			continue // nobody has looked at it
+		}
 		for _, w := range m.Status.Workloads {
 			if _, taken := out[w.WorkloadName]; !taken {
 				out[w.WorkloadName] = course(m, w)
@@ -92,9 +99,9 @@ func courses(migrations []*v1alpha1.Migration) map[v1alpha1.WorkloadName]Course 
 	return out
 }
 
-// counts says whether a Migration has a say: it has begun, was not refused, and is not being deleted.
-func counts(m *v1alpha1.Migration) bool {
-	return m.DeletionTimestamp == nil && m.Status.Phase != "" && m.Status.Phase != v1alpha1.MigrationRefused
+// stands says whether a Migration was not refused, and is not being deleted.
+func stands(m *v1alpha1.Migration) bool {
+	return m.DeletionTimestamp == nil && m.Status.Phase != v1alpha1.MigrationRefused
 }
 
 func course(m *v1alpha1.Migration, w v1alpha1.MigratedWorkload) Course {
@@ -121,11 +128,15 @@ func share(m *v1alpha1.Migration) int32 {
 
 // SameCourse says whether two states of a Migration send pods the same way, whatever the progress they tell of.
 func SameCourse(a, b *v1alpha1.Migration) bool {
-	return counts(a) == counts(b) && share(a) == share(b) && a.Spec.To == b.Spec.To && a.CreationTimestamp.Equal(&b.CreationTimestamp) &&
+	return stands(a) == stands(b) && (a.Status.Phase == "") == (b.Status.Phase == "") && share(a) == share(b) && a.Spec.To == b.Spec.To && a.CreationTimestamp.Equal(&b.CreationTimestamp) &&
 		slices.EqualFunc(a.Status.Workloads, b.Status.Workloads, func(v, w v1alpha1.MigratedWorkload) bool {
 			return v.WorkloadName == w.WorkloadName && v.From == w.From
 		})
 }
+
+// Migrations returns those that have a say, and those that nobody has looked at yet, the newest first. Their progress may be old.
+// Shared: do not change them.
+func (s Set) Migrations() []*v1alpha1.Migration { return s.migrations }
 
 // Course returns where the Migration that governs a pod sends new pods of its workload; false when none governs it.
 func (s Set) Course(pod metav1.Object) (Course, bool) {

@@ -106,6 +106,9 @@ func TestMigration_NewestGoverns(t *testing.T) {
 			if m := withMigrations(row.all...).Migration(&web); m != nil {
 				got = m.Name
 			}
+			if empty := len(withMigrations(row.all...).Migrations()) == 0; empty != withMigrations(row.all...).Empty() || empty && got != "" {
+				t.Errorf("%q governs where there is none", got)
+			}
 			if got != row.want {
 				t.Errorf("%q governs, want %q", got, row.want)
 			}
@@ -257,6 +260,7 @@ func TestSameCourse(t *testing.T) {
 		"refused":                 {func(m *v1alpha1.Migration) { m.Status.Phase = v1alpha1.MigrationRefused }, false},
 		"fewer workloads":         {func(m *v1alpha1.Migration) { m.Status.Workloads = m.Status.Workloads[:1] }, false},
 		"from elsewhere":          {func(m *v1alpha1.Migration) { m.Status.Workloads[0].From = "east" }, false},
+		"refused at once":         {func(m *v1alpha1.Migration) { m.Status = v1alpha1.MigrationStatus{Phase: v1alpha1.MigrationRefused} }, false},
 		"deleted":                 {func(m *v1alpha1.Migration) { m.DeletionTimestamp = &metav1.Time{} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -267,5 +271,20 @@ func TestSameCourse(t *testing.T) {
 				t.Errorf("the same course: %v", !row.want)
 			}
 		})
+	}
+}
+
+// TestSameCourse_Beginnings: a Migration that nobody has looked at sends nobody; what becomes of it is told.
+func TestSameCourse_Beginnings(t *testing.T) {
+	fresh := &v1alpha1.Migration{}
+	for _, phase := range []v1alpha1.MigrationPhase{v1alpha1.MigrationPending, v1alpha1.MigrationRefused} {
+		now := fresh.DeepCopy()
+		now.Status.Phase = phase
+		if SameCourse(fresh, now) {
+			t.Errorf("%s is not told", phase)
+		}
+	}
+	if s := withMigrations(fresh); s.Empty() || s.Closed(namespace("")) == "" {
+		t.Error("it is not waited for, or opens the namespace")
 	}
 }

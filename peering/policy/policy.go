@@ -18,10 +18,11 @@ const recreateAfter = 5 * time.Minute
 
 // Set are the policies and Migrations of one namespace. The zero value has none. Copy it freely.
 type Set struct {
-	rules   []rule
-	courses map[v1alpha1.WorkloadName]Course // of the Migrations; not changed once made
-	reflect v1alpha1.Reflect
-	remote  *v1alpha1.RemoteNamespace
+	rules      []rule
+	migrations []*v1alpha1.Migration            // that stand, the newest first
+	courses    map[v1alpha1.WorkloadName]Course // of the Migrations; not changed once made
+	reflect    v1alpha1.Reflect
+	remote     *v1alpha1.RemoteNamespace
 }
 
 // rule is a policy with its selectors read. The policy is shared: it is not changed.
@@ -34,7 +35,8 @@ type rule struct {
 
 // NewSet returns the policies and Migrations of one namespace, in any order. They are kept: do not change them.
 func NewSet(policies []*v1alpha1.OffloadPolicy, migrations []*v1alpha1.Migration) Set {
-	s := Set{courses: courses(migrations)}
+	s := Set{migrations: standing(migrations)}
+	s.courses = courses(s.migrations)
 	for _, p := range policies {
 		if p.DeletionTimestamp == nil {
 			s.rules = append(s.rules, newRule(p))
@@ -106,8 +108,8 @@ func (s Set) Strict() bool {
 // Len is the number of policies.
 func (s Set) Len() int { return len(s.rules) }
 
-// Empty says that no pod is steered: there is neither a policy nor a Migration that has begun.
-func (s Set) Empty() bool { return len(s.rules)+len(s.courses) == 0 }
+// Empty says that no pod is steered, and none will be: there is neither a policy nor a Migration that was not refused.
+func (s Set) Empty() bool { return len(s.rules)+len(s.migrations) == 0 }
 
 // Closed says why no pod of the namespace may leave, and what to do; empty when pods may: by the namespace's label, by a policy, or
 // since a Migration takes some to a peer or has them from one.
