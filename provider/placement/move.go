@@ -61,7 +61,7 @@ type MoveKind string
 const (
 	// Release makes a ReplicaSet let go of a pod, which makes it create another one while this one still serves (surge).
 	Release MoveKind = "Release"
-	// Evict ends a pod through the Eviction API.
+	// Evict ends a pod through the Eviction API; one that is not Ready only as it was seen (resourceVersion), since it may be Ready by now.
 	Evict MoveKind = "Evict"
 	// Restore gives a released pod back to its ReplicaSet.
 	Restore MoveKind = "Restore"
