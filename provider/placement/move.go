@@ -84,7 +84,7 @@ type Move struct {
 // It remembers nothing. Which pods are on their way is read from the pods, so that another process goes on where one was killed; and the
 // same pods give the same moves, so that a cache which is late has a move asked for twice, not another one too.
 func Next(w Workload, wish Wish, now time.Time) (moves []Move, done bool) {
-	v := look(w, wish, now)
+	v := lookAt(w, wish, now)
 	if w.Kind == kindStatefulSet {
 		return v.oneByOne()
 	}
@@ -94,7 +94,7 @@ func Next(w Workload, wish Wish, now time.Time) (moves []Move, done bool) {
 // Leftovers are the moves that end pods which their controller was made to let go of, once the others do without them: what Next does
 // with them whatever the wish. It is for workloads of which nothing is wished any more.
 func Leftovers(w Workload) []Move {
-	v := look(w, Wish{}, time.Time{})
+	v := lookAt(w, Wish{}, time.Time{})
 	return v.finish()
 }
 

@@ -7,7 +7,7 @@ import (
 
 // oneByOne moves the pods of a StatefulSet: the one with the highest ordinal first, the next one when all are Ready again. There cannot
 // be one pod more, since each has a name of its own; and a pod that does not serve is made anew without waiting for the others.
-func (v *view) oneByOne() ([]Move, bool) {
+func (v *moveView) oneByOne() ([]Move, bool) {
 	owned, ready := v.owned()
 	settled := owned == int(v.Replicas) && ready == owned && !v.anyEnding
 	if v.need() <= 0 || len(v.leaving) == 0 {

@@ -59,7 +59,7 @@ func (c *moveCluster) control() {
 	for i, m := range c.pods {
 		matches := m.Labels["pod-template-hash"] == "1a"
 		if matches == (len(m.OwnerReferences) == 0) && m.DeletionTimestamp == nil {
-			c.pods[i] = change(m, func(p *corev1.Pod) {
+			c.pods[i] = changeMember(m, func(p *corev1.Pod) {
 				p.OwnerReferences = nil
 				if matches {
 					p.OwnerReferences = []metav1.OwnerReference{{UID: "rs", Name: "web-1a", Controller: new(true)}}
@@ -119,7 +119,7 @@ func (c *moveCluster) kubelet() {
 	case m.DeletionTimestamp != nil:
 		c.pods = slices.Delete(slices.Clone(c.pods), i, i+1)
 	case m.Place != c.broken:
-		c.pods[i] = change(m, func(p *corev1.Pod) {
+		c.pods[i] = changeMember(m, func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		})
 	}
@@ -141,7 +141,7 @@ func (c *moveCluster) apply(move Move) {
 		if m.Labels[v1alpha1.LabelMoving] == "" {
 			c.moved[m.UID]++
 		}
-		c.pods[i] = change(m, func(p *corev1.Pod) {
+		c.pods[i] = changeMember(m, func(p *corev1.Pod) {
 			p.Labels["pod-template-hash"] = move.Moving.Hash + MovingSuffix
 			p.Labels[v1alpha1.LabelMoving] = "rs"
 		})
@@ -149,10 +149,10 @@ func (c *moveCluster) apply(move Move) {
 		delete(c.moved, m.UID)
 		for j, q := range c.pods {
 			if move.Instead != nil && q.UID == move.Instead.UID {
-				c.pods[j] = change(q, func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.PodDeletionCost: "-1000000"} })
+				c.pods[j] = changeMember(q, func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.PodDeletionCost: "-1000000"} })
 			}
 		}
-		c.pods[i] = change(m, func(p *corev1.Pod) {
+		c.pods[i] = changeMember(m, func(p *corev1.Pod) {
 			p.Labels["pod-template-hash"] = "1a"
 			delete(p.Labels, v1alpha1.LabelMoving)
 		})
@@ -162,12 +162,12 @@ func (c *moveCluster) apply(move Move) {
 func (c *moveCluster) end(uid types.UID) {
 	for i, m := range c.pods {
 		if m.UID == uid {
-			c.pods[i] = change(m, func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.NewTime(moveTime())) })
+			c.pods[i] = changeMember(m, func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.NewTime(moveTime())) })
 		}
 	}
 }
 
-func change(m Member, how func(*corev1.Pod)) Member {
+func changeMember(m Member, how func(*corev1.Pod)) Member {
 	m.Pod = m.DeepCopy()
 	m.Labels = maps.Clone(m.Labels)
 	how(m.Pod)

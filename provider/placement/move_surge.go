@@ -10,7 +10,7 @@ import (
 )
 
 // surge moves the pods of ReplicaSets, which make another pod for each that goes: first another one, then this one goes.
-func (v *view) surge() ([]Move, bool) {
+func (v *moveView) surge() ([]Move, bool) {
 	hash, one := v.template()
 	if v.Replicas == 0 || !one {
 		return v.finish(), v.Replicas == 0 && len(v.released) == 0
@@ -24,7 +24,7 @@ func (v *view) surge() ([]Move, bool) {
 // restore gives back pods that were let go of and are where they should be after all, each for a pod that is not made yet, not placed
 // yet, or that has to leave. The ReplicaSet then has one too many and ends, of its own accord, what is not Ready before what is, and
 // what costs less before what costs more: so there are never fewer Ready pods than without it.
-func (v *view) restore(hash string) []Move {
+func (v *moveView) restore(hash string) []Move {
 	var moves []Move
 	kept := v.released[:0:0]
 	for _, m := range v.released {
@@ -54,7 +54,7 @@ func (v *view) restore(hash string) []Move {
 
 // finish ends pods that were let go of: those that serve nobody, and as many of the others as there are Ready pods too many. Counting
 // them all, and not only the controller's, makes it right also while a cache does not know yet that a pod was let go of.
-func (v *view) finish() []Move {
+func (v *moveView) finish() []Move {
 	_, ready := v.owned()
 	tooMany := min(ready, int(v.Replicas)) + countReady(v.released) - int(v.Replicas)
 	var moves []Move
@@ -72,7 +72,7 @@ func (v *view) finish() []Move {
 
 // leave takes pods away from where they are, as many as may be on their way. A pod that moves is one that goes until it has ended, and
 // one that comes until the one instead of it is Ready: the two overlap, so the greater number is how many there are.
-func (v *view) leave() []Move {
+func (v *moveView) leave() []Move {
 	_, ready := v.owned()
 	need, atOnce := v.need(), max(1, v.wish.AtOnce)
 	coming := int(v.Replicas) - ready
@@ -100,7 +100,7 @@ func (v *view) leave() []Move {
 }
 
 // away is the move of a Ready pod.
-func (v *view) away(m Member) Move {
+func (v *moveView) away(m Member) Move {
 	hash := m.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
 	if v.NoSurge || hash == "" {
 		return Move{Kind: Evict, Pod: m.Pod, Why: v.wish.Why}

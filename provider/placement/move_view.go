@@ -16,8 +16,8 @@ import (
 // ever, and the others have to get away from there.
 const endingSlack = 15 * time.Second
 
-// view is a workload, sorted by what can be done with its pods.
-type view struct {
+// moveView is a workload, sorted by what can be done with its pods.
+type moveView struct {
 	Workload
 	wish Wish
 	now  time.Time
@@ -32,9 +32,9 @@ type view struct {
 	anyEnding bool
 }
 
-// look sorts the members. The order in which they are given does not matter.
-func look(w Workload, wish Wish, now time.Time) *view {
-	v := &view{Workload: w, wish: wish, now: now}
+// lookAt sorts the members. The order in which they are given does not matter.
+func lookAt(w Workload, wish Wish, now time.Time) *moveView {
+	v := &moveView{Workload: w, wish: wish, now: now}
 	for _, m := range w.Members {
 		switch {
 		case m.Status.Phase == corev1.PodSucceeded || m.Status.Phase == corev1.PodFailed:
@@ -45,7 +45,7 @@ func look(w Workload, wish Wish, now time.Time) *view {
 			}
 		case m.Labels[v1alpha1.LabelMoving] != "":
 			v.released = append(v.released, m)
-		case gated(m.Pod):
+		case awaitsPlace(m.Pod):
 			v.unplaced = append(v.unplaced, m)
 		case m.Place == wish.To:
 			v.arrived = append(v.arrived, m)
@@ -61,7 +61,7 @@ func look(w Workload, wish Wish, now time.Time) *view {
 }
 
 // leavesBefore orders those that may leave: what serves nobody first, then as Wish.Only says, then the newest.
-func (v *view) leavesBefore(a, b Member) int {
+func (v *moveView) leavesBefore(a, b Member) int {
 	if ra, rb := Ready(a.Pod), Ready(b.Pod); ra != rb {
 		if rb {
 			return -1
@@ -79,7 +79,7 @@ func (v *view) leavesBefore(a, b Member) int {
 }
 
 // goesBefore orders those that were let go of: what is where it should be last, since it may yet stay.
-func (v *view) goesBefore(a, b Member) int {
+func (v *moveView) goesBefore(a, b Member) int {
 	if at := a.Place == v.wish.To; at != (b.Place == v.wish.To) {
 		if at {
 			return 1
@@ -90,7 +90,7 @@ func (v *view) goesBefore(a, b Member) int {
 }
 
 // owned is how many pods the controller has that are not being deleted, and how many of them are Ready.
-func (v *view) owned() (all, ready int) {
+func (v *moveView) owned() (all, ready int) {
 	for _, some := range [][]Member{v.arrived, v.leaving, v.staying, v.unplaced} {
 		all += len(some)
 		ready += countReady(some)
@@ -99,11 +99,11 @@ func (v *view) owned() (all, ready int) {
 }
 
 // want is how many pods should be where the wish says.
-func (v *view) want() int { return min(v.wish.Count, int(v.Replicas)) }
+func (v *moveView) want() int { return min(v.wish.Count, int(v.Replicas)) }
 
 // need is how many more pods should leave for the place of the wish. What has yet to be made, and what has yet to be placed, goes there
 // as long as it is needed there: the webhook and the loop see to it.
-func (v *view) need() int {
+func (v *moveView) need() int {
 	owned, _ := v.owned()
 	missing := max(0, int(v.Replicas)-owned)
 	return v.want() - len(v.arrived) - len(v.unplaced) - missing
@@ -111,7 +111,7 @@ func (v *view) need() int {
 
 // template is the hash of the template that the pods are of. They are of more than one while their controller replaces them, and a
 // second hand would not help.
-func (v *view) template() (hash string, one bool) {
+func (v *moveView) template() (hash string, one bool) {
 	one = true
 	for i, m := range slices.Concat(v.arrived, v.leaving, v.staying, v.unplaced) {
 		h := m.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
@@ -138,8 +138,8 @@ func Ready(pod *corev1.Pod) bool {
 	})
 }
 
-// gated says that Spillway has yet to say where a pod goes.
-func gated(pod *corev1.Pod) bool {
+// awaitsPlace says that Spillway has yet to say where a pod goes.
+func awaitsPlace(pod *corev1.Pod) bool {
 	return pod.Spec.NodeName == "" && slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
 		return g.Name == v1alpha1.GatePlacement
 	})
