@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ import (
 const (
 	namespace = "shop"
 	west      = "west"
-	atMost    = 90 * time.Second // for one wish
+	atMost    = 30 * time.Second // for one wish
 )
 
 // world is a cluster with a node of its own and one that plays a peer.
@@ -134,7 +135,7 @@ func (w *world) follow(kind v1alpha1.WorkloadKind, name string, wish placement.W
 	for {
 		select {
 		case <-ctx.Done():
-			w.Fatalf("%s %s: not as wished after %s; moves %q", kind, name, atMost, log)
+			w.Fatalf("%s %s: not as wished after %s; moves %q\n%s", kind, name, atMost, log, w.seen(kind, name))
 		case <-w.changed:
 		case <-time.After(200 * time.Millisecond): // a budget may have changed its mind
 		}
@@ -155,6 +156,19 @@ func (w *world) follow(kind v1alpha1.WorkloadKind, name string, wish placement.W
 			return log
 		}
 	}
+}
+
+// seen is what there is, for people.
+func (w *world) seen(kind v1alpha1.WorkloadKind, name string) string {
+	var b strings.Builder
+	found, _ := w.caches.Find(namespace, kind, name)
+	for _, m := range found.Members {
+		fmt.Fprintf(&b, "%s at %q ready %v ending %v labels %v\n", m.Name, m.Place, placement.Ready(m.Pod), m.DeletionTimestamp, m.Labels)
+	}
+	for _, budget := range w.caches.Budgets(namespace) {
+		fmt.Fprintf(&b, "budget %s: %+v\n", budget.Name, budget.Status)
+	}
+	return b.String()
 }
 
 func (w *world) count(found placement.Workload) {
