@@ -171,6 +171,9 @@ func (a *advance) enter(step int32) {
 
 // work looks after the pods of the step.
 func (a *advance) work() {
+	if a.is.StepTime == nil {
+		a.is.StepTime = a.stamp()
+	}
 	if !a.settled() {
 		a.is.ReadyTime = nil
 		a.move()
@@ -206,16 +209,17 @@ func (a *advance) work() {
 
 // pass goes on after a gate that holds.
 func (a *advance) pass() {
-	step := a.is.Step
 	why := a.seen.Gate.Why
 	if why == "" {
 		why = fmt.Sprintf("its pods were Ready for %s", MigrationSoak(a.spec))
 	}
 	holds := fmt.Sprintf("%s: %s", a.stepWord(), why)
-	if int(step) < len(MigrationSteps(a.spec)) {
-		a.enter(step + 1)
-		a.condition(v1alpha1.ConditionGateHolds, metav1.ConditionTrue, becauseHolds, holds)
-		return
+	for i, share := range MigrationSteps(a.spec) { // they may have been changed since
+		if share > a.is.Share {
+			a.enter(int32(i + 1))
+			a.condition(v1alpha1.ConditionGateHolds, metav1.ConditionTrue, becauseHolds, holds)
+			return
+		}
 	}
 	a.condition(v1alpha1.ConditionGateHolds, metav1.ConditionTrue, becauseHolds, holds)
 	a.end(v1alpha1.MigrationCompleted, becauseCompleted, "all has moved to "+a.is.To)
