@@ -90,9 +90,6 @@ func Advance(m *v1alpha1.Migration, seen MigrationView, now time.Time) (v1alpha1
 		a.count()
 	}
 	a.step()
-	if a.is.Phase != v1alpha1.MigrationCompleted && !migrationFinal(a.is.Phase) {
-		a.count()
-	}
 	a.is.ObservedGeneration = m.Generation
 	return a.is, a.wishes()
 }
@@ -155,6 +152,7 @@ func (a *advance) begin() {
 				WorkloadName: w.WorkloadName, From: w.From, Replicas: w.Replicas, Moved: w.There,
 			})
 		}
+		a.tally()
 		a.enter(1)
 	}
 }
@@ -290,7 +288,6 @@ func (a *advance) end(phase v1alpha1.MigrationPhase, reason, why string) {
 	if phase == v1alpha1.MigrationCompleted {
 		completed = metav1.ConditionTrue
 	}
-	a.count()
 	a.is.ReadyTime, a.is.CompletionTime = nil, a.stamp()
 	a.condition(v1alpha1.ConditionCompleted, completed, reason, why)
 	a.condition(v1alpha1.ConditionProgressing, metav1.ConditionFalse, string(phase), why)

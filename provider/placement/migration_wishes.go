@@ -23,7 +23,6 @@ func (a *advance) find(name v1alpha1.WorkloadName) (Workload, bool) {
 
 // count writes how many pods there are and how many have moved. A workload that is not there any more has none.
 func (a *advance) count() {
-	var moved, all int32
 	for i := range a.is.Workloads {
 		mw := &a.is.Workloads[i]
 		mw.Replicas, mw.Moved = 0, 0
@@ -31,6 +30,14 @@ func (a *advance) count() {
 			there, _ := migrationCount(w, migrationTo(a.spec.To))
 			mw.Replicas, mw.Moved = w.Replicas, min(there, w.Replicas)
 		}
+	}
+	a.tally()
+}
+
+// tally adds up what has moved.
+func (a *advance) tally() {
+	var moved, all int32
+	for _, mw := range a.is.Workloads {
 		moved, all = moved+mw.Moved, all+mw.Replicas
 	}
 	if len(a.is.Workloads) > 0 {
@@ -96,6 +103,9 @@ func (a *advance) counts() string {
 			n := MigrationCount(w.Replicas, a.is.Share)
 			at, total := migrationCount(w, migrationTo(a.spec.To))
 			there, want, ready, all = there+min(at, n), want+n, ready+min(total, w.Replicas), all+w.Replicas
+		} else { // it has just begun
+			n := MigrationCount(mw.Replicas, a.is.Share)
+			there, want, ready, all = there+min(mw.Moved, n), want+n, ready+mw.Replicas, all+mw.Replicas
 		}
 	}
 	where := "in " + a.is.To
