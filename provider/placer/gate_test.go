@@ -228,6 +228,7 @@ func TestGate_NewSoakTime(t *testing.T) {
 	g := migGates(t)
 	mg := gating(v1alpha1.MigrationGate{Soak: &metav1.Duration{Duration: time.Hour}})
 	g.follow(t.Context(), mg)
+	mg = mg.DeepCopy()
 	later := metav1.NewTime(mg.Status.ReadyTime.Add(time.Minute))
 	mg.Status.ReadyTime = &later
 	if _, restarted := g.view(mg); !restarted {
@@ -237,6 +238,7 @@ func TestGate_NewSoakTime(t *testing.T) {
 	if v, restarted := g.view(mg); restarted || v.State != placement.GateWaits {
 		t.Errorf("gate says %v", v)
 	}
+	mg = mg.DeepCopy()
 	mg.Status.Phase = v1alpha1.MigrationMoving
 	g.follow(t.Context(), mg)
 	if len(g.runs) != 0 {
