@@ -16,8 +16,8 @@ const (
 	defaultSoak = 10 * time.Second
 	// defaultStepTimeout is how long a step may take when the spec does not say.
 	defaultStepTimeout = 10 * time.Minute
-	// migrationSettle is how long after its start the first pod is moved: until API servers know that they ask about new pods of the
-	// namespace. A replacement that nobody steers would be moved a second time.
+	// migrationSettle is how long after the beginning of a step, in whole seconds, the first pod is moved: until admission knows of it,
+	// and API servers that they are to ask. A replacement that is steered by an old share would be moved a second time.
 	migrationSettle = 2 * time.Second
 )
 

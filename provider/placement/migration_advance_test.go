@@ -243,6 +243,43 @@ func TestAdvance_BreakInTheSoak(t *testing.T) {
 	}
 }
 
+// TestAdvance_NoRoomAtHome: pods that wait for room at home do not hold up the first step, those that run there and are not Ready do.
+func TestAdvance_NoRoomAtHome(t *testing.T) {
+	x := newMigWorld(4, 25, 100)
+	for _, i := range []int{2, 3} {
+		pod := &x.w.Members[i].Pod.Status
+		pod.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable}}
+	}
+	x.until(t, v1alpha1.MigrationGating)
+	x.w.Members[1].Status.Conditions = nil
+	for range 30 {
+		x.pass()
+	}
+	if x.m.Status.Phase != v1alpha1.MigrationMoving || x.m.Status.Step != 1 {
+		t.Errorf("is %s in step %d", x.m.Status.Phase, x.m.Status.Step)
+	}
+}
+
+// TestAdvance_StepsChange: the next step is one with a greater share, whatever the steps were.
+func TestAdvance_StepsChange(t *testing.T) {
+	x := newMigWorld(10, 10, 50, 100)
+	for x.m.Status.Step < 2 {
+		x.pass()
+	}
+	x.m.Spec.Steps = []int32{20, 100}
+	x.until(t, v1alpha1.MigrationCompleted)
+	if x.expectShare(t, 100); x.moves != 10 {
+		t.Errorf("%d moved", x.moves)
+	}
+}
+
+func (x *migWorld) expectShare(t *testing.T, want int32) {
+	t.Helper()
+	if x.m.Status.Share != want {
+		t.Errorf("share is %d, want %d", x.m.Status.Share, want)
+	}
+}
+
 func TestAdvance_TakenOver(t *testing.T) {
 	x := newMigWorld(2, 50, 100)
 	x.until(t, v1alpha1.MigrationGating)

@@ -73,6 +73,21 @@ func migrationOnTheWay(w Workload) bool {
 	return slices.ContainsFunc(w.Members, func(m Member) bool { return migrationReleased(m.Pod) && !migrationEnded(m.Pod) })
 }
 
+// migrationWaiting is how many pods find no node elsewhere: they wait for room there, which may be why the workload moves, and hold no
+// step up.
+func migrationWaiting(w Workload, to string) int32 {
+	var n int32
+	for _, m := range w.Members {
+		scheduled := !slices.ContainsFunc(m.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable
+		})
+		if m.Place != to && !scheduled && !migrationEnded(m.Pod) && !migrationReleased(m.Pod) {
+			n++
+		}
+	}
+	return n
+}
+
 // settled says that all pods of the step are at the destination, all are Ready, and none is on its way.
 func (a *advance) settled() bool {
 	for _, mw := range a.is.Workloads {
@@ -81,7 +96,8 @@ func (a *advance) settled() bool {
 			continue
 		}
 		there, all := migrationCount(w, migrationTo(a.spec.To))
-		if there < MigrationCount(w.Replicas, a.is.Share) || all < w.Replicas || migrationOnTheWay(w) {
+		waiting := migrationWaiting(w, migrationTo(a.spec.To))
+		if there < MigrationCount(w.Replicas, a.is.Share) || all+waiting < w.Replicas || migrationOnTheWay(w) {
 			return false
 		}
 	}
@@ -136,11 +152,11 @@ func (a *advance) wish(w Workload, from string) (Wish, bool) {
 	if a.spec.MaxConcurrent != nil {
 		most = int(*a.spec.MaxConcurrent)
 	}
+	if a.is.StepTime == nil || a.now.Sub(a.is.StepTime.Time) < migrationSettle {
+		return Wish{}, false
+	}
 	switch a.is.Phase {
 	case v1alpha1.MigrationMoving, v1alpha1.MigrationGating:
-		if a.is.Step == 1 && a.now.Sub(a.is.StartTime.Time) < migrationSettle {
-			return Wish{}, false
-		}
 		if most == 0 {
 			most = (int(w.Replicas) + 3) / 4
 		}

@@ -55,9 +55,9 @@ type migrations struct {
 	asked   map[types.UID]time.Time // when a check could not be made
 }
 
-// writtenStatus is a Migration as it was written, on what the cache had then.
+// writtenStatus is a Migration as it was written, on what the cache had then and what was written since.
 type writtenStatus struct {
-	over string // resourceVersion that the cache had
+	over []string // resourceVersions that it is newer than
 	is   *v1alpha1.Migration
 }
 
@@ -149,7 +149,7 @@ type surroundings struct {
 func (m *migrations) latest(cached []*v1alpha1.Migration) []*v1alpha1.Migration {
 	out := make([]*v1alpha1.Migration, 0, len(cached))
 	for _, mg := range cached {
-		if w, ok := m.written[mg.UID]; ok && w.over == mg.ResourceVersion {
+		if w, ok := m.written[mg.UID]; ok && slices.Contains(w.over, mg.ResourceVersion) {
 			mg = w.is
 		}
 		out = append(out, mg)

@@ -28,9 +28,9 @@ func (m *migrations) write(ctx context.Context, mg *v1alpha1.Migration, status v
 	if err != nil {
 		return nil, fmt.Errorf("patch status of migration %s/%s: %w", mg.Namespace, mg.Name, err)
 	}
-	over := mg.ResourceVersion
+	over := []string{mg.ResourceVersion}
 	if w, ok := m.written[mg.UID]; ok && w.is == mg {
-		over = w.over // the cache has not shown that one either
+		over = append(w.over, mg.ResourceVersion) // the cache has not shown that one either
 	}
 	m.written[mg.UID] = writtenStatus{over: over, is: now}
 	return now, nil
