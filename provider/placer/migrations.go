@@ -53,6 +53,9 @@ type migrations struct {
 	written map[types.UID]writtenStatus
 	touched map[types.UID]touchedPod
 	asked   map[types.UID]time.Time // when a check could not be made
+
+	mu     sync.Mutex
+	moving map[string]bool // guarded by mu; workloads with a wish; nil before the first pass
 }
 
 // writtenStatus is a Migration as it was written, on what the cache had then and what was written since.
@@ -100,9 +103,9 @@ func (m *migrations) run(ctx context.Context) {
 	wg.Go(func() { m.cache.Run(ctx) })
 	defer wg.Wait()
 	defer m.gates.wait()
-	for {
+	for first := true; ; {
 		var again <-chan time.Time
-		if m.cache.Len() > 0 {
+		if first || m.cache.Len() > 0 {
 			again = m.cfg.Clock.After(migrateEvery)
 		}
 		select {
@@ -113,14 +116,26 @@ func (m *migrations) run(ctx context.Context) {
 		}
 		if m.cache.HasSynced() && m.seen.Synced() && m.cfg.Policies.Synced() {
 			m.pass(ctx, m.cache.List())
+			first = false
 		}
 	}
+}
+
+// wished says whether a Migration moves a workload now, and looks after the pods that it was made to let go of. It may be called while
+// run runs.
+func (m *migrations) wished(w placement.Workload) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.moving == nil {
+		return m.broken == nil // not known yet
+	}
+	return m.moving[workloadKey(w.Namespace, v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadKind(w.Kind), Name: w.Name})]
 }
 
 // pass looks at every Migration once.
 func (m *migrations) pass(ctx context.Context, all []*v1alpha1.Migration) {
 	all = m.latest(all)
-	around := surroundings{all: all, owners: migrationOwners(all), gated: map[string][]*corev1.Pod{}}
+	around := surroundings{all: all, owners: migrationOwners(all), gated: map[string][]*corev1.Pod{}, moving: map[string]bool{}}
 	if len(all) > 0 {
 		for _, pod := range m.seen.Pods() {
 			if awaitsPlace(pod) {
@@ -136,6 +151,9 @@ func (m *migrations) pass(ctx context.Context, all []*v1alpha1.Migration) {
 		m.tend(ctx, mg, around)
 	}
 	m.forget(all)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.moving = around.moving
 }
 
 // surroundings are what one Migration has to know of others.
@@ -143,6 +161,17 @@ type surroundings struct {
 	all    []*v1alpha1.Migration
 	owners map[string]*v1alpha1.Migration // by namespace and workload
 	gated  map[string][]*corev1.Pod       // by namespace
+	moving map[string]bool                // by namespace and workload; filled while Migrations are looked at
+}
+
+// mark notes the workloads that a Migration moves.
+func (s surroundings) mark(mg *v1alpha1.Migration, mine []placement.Workload) {
+	switch mg.Status.Phase {
+	case v1alpha1.MigrationMoving, v1alpha1.MigrationGating, v1alpha1.MigrationRollingBack:
+		for _, w := range mine {
+			s.moving[workloadKey(w.Namespace, v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadKind(w.Kind), Name: w.Name})] = true
+		}
+	}
 }
 
 // latest are the Migrations as they were written last, where the cache does not show it yet; oldest first.
@@ -182,6 +211,7 @@ func workloadKey(namespace string, w v1alpha1.WorkloadName) string {
 // tend takes one Migration a step further.
 func (m *migrations) tend(ctx context.Context, mg *v1alpha1.Migration, around surroundings) {
 	view, mine := m.view(ctx, mg, around)
+	defer func() { around.mark(mg, mine) }()
 	status, wishes := placement.Advance(mg, view, m.cfg.Clock.Now())
 	if !apiequality.Semantic.DeepEqual(status, mg.Status) {
 		now, err := m.write(ctx, mg, status)

@@ -350,6 +350,9 @@ func TestMigrations_Whole(t *testing.T) {
 			t.Errorf("no Event %q in\n%s", want, heard)
 		}
 	}
+	if w, _ := c.Find("shop", v1alpha1.WorkloadDeployment, "web"); c.m.wished(w) {
+		t.Error("a completed Migration moves its workload")
+	}
 	version := c.mg.ResourceVersion
 	for range 20 {
 		c.second()
@@ -389,8 +392,15 @@ func TestMigrations_FailingGateRollsBack(t *testing.T) {
 
 func TestMigrations_PauseAndResume(t *testing.T) {
 	c := newMigCluster(t, 10, toWest(50, 100))
+	w, _ := c.Find("shop", v1alpha1.WorkloadDeployment, "web")
+	if !c.m.wished(w) {
+		t.Error("before the first pass it is known that nothing moves")
+	}
 	for c.moved < 3 {
 		c.second()
+	}
+	if !c.m.wished(w) {
+		t.Error("the workload is not moved while it is")
 	}
 	c.spec(func(s *v1alpha1.MigrationSpec) { s.Paused = true })
 	c.until(v1alpha1.MigrationPaused)
@@ -400,6 +410,9 @@ func TestMigrations_PauseAndResume(t *testing.T) {
 	moved := c.moved
 	for range 60 {
 		c.second()
+	}
+	if c.m.wished(w) {
+		t.Error("a paused Migration moves its workload")
 	}
 	if c.expect(10-moved, moved, moved); moved > 5 {
 		t.Errorf("%d were moved, while half of them may", moved)
