@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -53,6 +54,7 @@ type migrations struct {
 	written map[types.UID]writtenStatus
 	touched map[types.UID]touchedPod
 	asked   map[types.UID]time.Time // when a check could not be made
+	held    map[types.UID]bool      // Migrations of which a budget let a pod not go
 
 	mu     sync.Mutex
 	moving map[string]bool // guarded by mu; workloads with a wish; nil before the first pass
@@ -74,6 +76,7 @@ func newMigrations(cfg Config, seen migrationCaches, mover Mover) *migrations {
 	m := &migrations{
 		cfg: cfg, seen: seen, mover: mover, gates: newGates(cfg), woken: make(chan struct{}, 1), next: placement.Next,
 		written: map[types.UID]writtenStatus{}, touched: map[types.UID]touchedPod{}, asked: map[types.UID]time.Time{},
+		held: map[types.UID]bool{},
 	}
 	if m.client, m.broken = client.NewMigrations(cfg.REST); m.broken != nil {
 		return m
@@ -229,9 +232,11 @@ func (m *migrations) tend(ctx context.Context, mg *v1alpha1.Migration, around su
 	}
 	m.gates.follow(ctx, mg)
 	m.assign(ctx, mg, mine)
+	held := false
 	for _, w := range wishes {
-		m.fulfil(ctx, w)
+		held = m.fulfil(ctx, w) || held
 	}
+	m.held[mg.UID] = held
 }
 
 // sameCourse says whether two states of a Migration send pods the same way.
@@ -260,6 +265,7 @@ func (m *migrations) view(ctx context.Context, mg *v1alpha1.Migration, around su
 		v.Verdict = m.verdict(ctx, mg, around)
 	}
 	v.Gate, v.Restarted = m.gates.view(mg)
+	v.Budget = m.held[mg.UID]
 	return v, v.Workloads
 }
 
@@ -277,11 +283,11 @@ func (m *migrations) workload(namespace string, name v1alpha1.WorkloadName, arou
 	return w, true
 }
 
-// fulfil makes the next moves towards a wish.
-func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) {
+// fulfil makes the next moves towards a wish. held says that a PodDisruptionBudget let one not go.
+func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) (held bool) {
 	now := m.cfg.Clock.Now()
 	if m.outdated(w.Workload) {
-		return
+		return false
 	}
 	moves, _ := m.next(w.Workload, w.Wish, now)
 	for _, move := range moves {
@@ -293,7 +299,9 @@ func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) {
 		if !refused && err == nil {
 			m.touched[move.Pod.UID] = touchedPod{move.Pod.ResourceVersion, now}
 		}
+		held = held || refused
 	}
+	return held
 }
 
 // outdated says that the cache does not show yet what was done to pods of a workload.
@@ -310,21 +318,9 @@ func (m *migrations) forget(all []*v1alpha1.Migration) {
 	for _, mg := range all {
 		there[mg.UID] = true
 	}
-	for uid := range m.written {
-		if !there[uid] {
-			delete(m.written, uid)
-		}
-	}
-	for uid := range m.asked {
-		if !there[uid] {
-			delete(m.asked, uid)
-		}
-	}
-	now := m.cfg.Clock.Now()
-	for uid, t := range m.touched {
-		if now.Sub(t.at) >= catchUp {
-			delete(m.touched, uid)
-		}
-	}
+	maps.DeleteFunc(m.written, func(uid types.UID, _ writtenStatus) bool { return !there[uid] })
+	maps.DeleteFunc(m.asked, func(uid types.UID, _ time.Time) bool { return !there[uid] })
+	maps.DeleteFunc(m.held, func(uid types.UID, _ bool) bool { return !there[uid] })
+	maps.DeleteFunc(m.touched, func(_ types.UID, t touchedPod) bool { return m.cfg.Clock.Since(t.at) >= catchUp })
 	m.gates.forget(there)
 }
