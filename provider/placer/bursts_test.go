@@ -276,11 +276,12 @@ func TestBursts_RunGathersChanges(t *testing.T) {
 
 func TestBursts_NothingIsDecidedOnHalfKnowledge(t *testing.T) {
 	w := newWorld(t, nil, webPod("web-1"))
-	w.policies.unknown = true
+	w.policies.unknown.Store(true)
 	if again := w.pass(t.Context()); len(w.saw.Policies) != 0 || again.IsZero() {
 		t.Error("decided before the policies are known, or never")
 	}
-	w.policies.unknown, w.policies.sets = false, map[string]policy.Set{}
+	w.policies.unknown.Store(false)
+	w.policies.sets = map[string]policy.Set{}
 	if w.pass(t.Context()); len(w.saw.Pods) != 1 || w.saw.Pods[0].Policy != -1 {
 		t.Errorf("pods %v", w.saw.Pods)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,11 +30,11 @@ var errRefused = errors.New("an admission webhook says no")
 // fakePolicies are fixed; they are known once synced.
 type fakePolicies struct {
 	sets    map[string]policy.Set
-	unknown bool
+	unknown atomic.Bool
 	notify  func(string)
 }
 
-func (f *fakePolicies) Synced() bool                    { return !f.unknown }
+func (f *fakePolicies) Synced() bool                    { return !f.unknown.Load() }
 func (f *fakePolicies) Set(namespace string) policy.Set { return f.sets[namespace] }
 func (f *fakePolicies) Governed() map[string]policy.Set { return maps.Clone(f.sets) }
 func (f *fakePolicies) Notify(changed func(string)) func() {
