@@ -36,6 +36,8 @@ type Pod struct {
 	Movable bool
 	// Settled: its controller has all its pods Ready, so that one may go.
 	Settled bool
+	// Migrating: a Migration says where it goes. It counts, and nothing is decided about it.
+	Migrating bool
 }
 
 // Policy is an OffloadPolicy with when: Burst.

@@ -32,7 +32,10 @@ type bursts struct {
 	mover  Mover
 	decide func(placement.Input) placement.Outcome
 	next   func(placement.Workload, placement.Wish, time.Time) (moves []placement.Move, done bool)
-	bell   *bell // rung when something has changed
+	// sweep ends the pods that were taken from their controllers and have served long enough. It says whether a PodDisruptionBudget
+	// does not allow it now.
+	sweep func(ctx context.Context) (refused bool, err error)
+	bell  *bell // rung when something has changed
 
 	history  placement.History
 	requests map[types.UID]counted
@@ -114,11 +117,8 @@ func (b *bursts) pass(ctx context.Context) (again time.Time) {
 		return now.Add(lookEvery) // what has just been decided would be decided again
 	}
 	w := newWakeup(now)
-	b.sweep(ctx)
+	b.endMoved(ctx, w)
 	g := b.gather(ctx, pods, w)
-	for _, pod := range g.freed {
-		b.admit(ctx, pod, "", "no OffloadPolicy counts this pod against a threshold any more")
-	}
 	out := b.decide(g.input)
 	b.history = out.History
 	w.at(out.Next)
@@ -155,16 +155,14 @@ func (b *bursts) forget(pods []*corev1.Pod, now time.Time) {
 	}
 }
 
-// sweep ends the pods that were taken from their controllers and have served long enough.
-func (b *bursts) sweep(ctx context.Context) {
-	s, ok := b.mover.(interface {
-		Sweep(ctx context.Context) error
-	})
-	if !ok {
-		return
-	}
-	if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+// endMoved ends what has moved, before anything else moves.
+func (b *bursts) endMoved(ctx context.Context, w *wakeup) {
+	refused, err := b.sweep(ctx)
+	if err != nil && ctx.Err() == nil {
 		b.cfg.Log.Warn("pods that have moved not ended", zap.Error(err))
+	}
+	if refused || err != nil {
+		w.in(refusedRetry)
 	}
 }
 

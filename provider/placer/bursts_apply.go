@@ -21,7 +21,6 @@ import (
 const (
 	reasonOverflowed    = "Overflowed"
 	reasonNoPeerHasRoom = "NoPeerHasRoom"
-	reasonComingHome    = "ComingHome"
 )
 
 const (
@@ -44,7 +43,7 @@ func (b *bursts) apply(ctx context.Context, g *gathered, decisions []placement.D
 		case placement.Overflow:
 			b.overflow(ctx, d, w.now)
 		case placement.Admit:
-			b.admit(ctx, d.Pod, d.Reason, d.Message)
+			b.patch(ctx, d.Pod, admitPatch(d.Pod, d.Message)) // to stay at home is what everybody expects: no Event
 		case placement.Wait:
 			b.tell(d)
 		case placement.ComeHome:
@@ -65,13 +64,6 @@ func (b *bursts) busy(pod *corev1.Pod, w *wakeup) bool {
 func (b *bursts) overflow(ctx context.Context, d placement.Decision, now time.Time) {
 	if b.patch(ctx, d.Pod, overflowPatch(d, now)) {
 		b.cfg.Events.Event(d.Pod, corev1.EventTypeNormal, cmp.Or(d.Reason, reasonOverflowed), d.Message)
-	}
-}
-
-// admit opens the gate of a pod that stays at home. An Event is worth it only where it was decided.
-func (b *bursts) admit(ctx context.Context, pod *corev1.Pod, reason, message string) {
-	if b.patch(ctx, pod, admitPatch(pod, message)) && reason != "" {
-		b.cfg.Events.Event(pod, corev1.EventTypeNormal, reason, message)
 	}
 }
 

@@ -23,7 +23,6 @@ type gathered struct {
 	policies []*v1alpha1.OffloadPolicy // those of input.Policies
 	closed   []string                  // why no pod of theirs may leave; empty: they may
 	others   []*v1alpha1.OffloadPolicy // those of another kind, which say nothing of bursting
-	freed    []*corev1.Pod             // gated pods that nothing holds any more
 	index    map[types.NamespacedName]int
 	peers    map[string]string // of virtual nodes, by their names
 	settled  map[types.UID]bool
@@ -96,16 +95,13 @@ func (g *gathered) addPolicy(p *v1alpha1.OffloadPolicy, closed string, chosen []
 // addPod adds a pod, whoever it belongs to: it takes room where it is.
 func (b *bursts) addPod(g *gathered, pod *corev1.Pod, set policy.Set) {
 	out := placement.Pod{Pod: pod, Policy: -1, Requests: b.requestsOf(pod)}
-	migrated := set.Len() > 0 && migrationOf(set, pod) != nil
-	if p := set.For(pod.Labels); p != nil && !migrated && !elsewhere(pod) {
+	out.Migrating = migrationOf(set, pod) != nil
+	if p := set.For(pod.Labels); p != nil && !elsewhere(pod) {
 		if i, ok := g.index[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}]; ok {
 			out.Policy = i
 		}
 	}
-	if gated(pod) && !migrated && (out.Policy < 0 || g.input.Policies[out.Policy].Burst.Threshold == nil) && pod.DeletionTimestamp == nil {
-		g.freed = append(g.freed, pod)
-	}
-	if _, sent := pod.Annotations[v1alpha1.AnnotationBurst]; sent && out.Policy >= 0 && g.peers[pod.Spec.NodeName] != "" {
+	if _, sent := pod.Annotations[v1alpha1.AnnotationBurst]; sent && out.Policy >= 0 && !out.Migrating && g.peers[pod.Spec.NodeName] != "" {
 		out.Movable, out.Settled = b.movable(g, pod)
 	}
 	g.input.Pods = append(g.input.Pods, out)
@@ -127,7 +123,7 @@ func elsewhere(pod *corev1.Pod) bool {
 	return mirror || owner != nil && owner.Kind == "DaemonSet"
 }
 
-// movable says whether a controller makes another pod when this one goes, and whether it has all its pods Ready.
+// movable says whether a controller makes another pod when this one goes, and whether it can do without one now.
 func (b *bursts) movable(g *gathered, pod *corev1.Pod) (movable, settled bool) {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || owner.Kind != "ReplicaSet" && owner.Kind != "StatefulSet" {
@@ -141,24 +137,21 @@ func (b *bursts) movable(g *gathered, pod *corev1.Pod) (movable, settled bool) {
 	if !ok {
 		return false, false
 	}
-	settled = allReady(w)
+	settled = whole(w)
 	g.settled[owner.UID] = settled
 	return true, settled
 }
 
-// allReady says whether a workload has as many pods as it should, all of them Ready. Pods that it was made to let go of do not count.
-func allReady(w placement.Workload) bool {
-	count := int32(0)
+// whole says whether a workload has as many Ready pods as it should. Those that it was made to let go of serve too, until others are
+// Ready instead: so as many as maxConcurrent are on their way all the time, and not in steps.
+func whole(w placement.Workload) bool {
+	serving := int32(0)
 	for _, m := range w.Members {
-		if _, released := m.Labels[v1alpha1.LabelMoving]; released || m.DeletionTimestamp != nil {
-			continue
+		if m.DeletionTimestamp == nil && ready(m.Pod) {
+			serving++
 		}
-		if !ready(m.Pod) {
-			return false
-		}
-		count++
 	}
-	return count >= w.Replicas
+	return serving >= w.Replicas
 }
 
 func ready(pod *corev1.Pod) bool {

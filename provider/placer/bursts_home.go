@@ -1,7 +1,6 @@
 package placer
 
 import (
-	"cmp"
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
@@ -69,14 +68,18 @@ func (g *gathered) atOnce(pod *corev1.Pod) int {
 	return defaultAtOnce
 }
 
+// move has a pod moved; the Mover tells why.
 func (b *bursts) move(ctx context.Context, m placement.Move, d placement.Decision, w *wakeup) {
+	m.Why = d.Message
+	if m.Moving != nil {
+		moving := *m.Moving
+		moving.Why, m.Moving = d.Message, &moving
+	}
 	refused, err := b.mover.Move(ctx, m)
 	if refused && err == nil {
 		b.later[m.Pod.UID] = w.now.Add(refusedRetry)
 		w.in(refusedRetry)
 		return
 	}
-	if b.done(ctx, m.Pod, "pod not taken home", err) {
-		b.cfg.Events.Event(m.Pod, corev1.EventTypeNormal, cmp.Or(d.Reason, reasonComingHome), d.Message)
-	}
+	b.done(ctx, m.Pod, "pod not taken home", err)
 }

@@ -66,18 +66,15 @@ func (f *fakeCaches) Of(pod *corev1.Pod) (placement.Workload, bool) {
 type fakeMover struct {
 	moved  []string
 	refuse map[string]bool
-	swept  int
 }
 
 func (f *fakeMover) Move(_ context.Context, m placement.Move) (bool, error) {
 	if f.refuse[m.Pod.Name] {
 		return true, nil
 	}
-	f.moved = append(f.moved, string(m.Kind)+" "+m.Pod.Name)
+	f.moved = append(f.moved, string(m.Kind)+" "+m.Pod.Name+": "+m.Why)
 	return false, nil
 }
-
-func (f *fakeMover) Sweep(context.Context) error { f.swept++; return nil }
 
 // fakeStatus is the status of one policy as an API server keeps it.
 type fakeStatus struct {
@@ -114,6 +111,7 @@ type world struct {
 	caches   *fakeCaches
 	mover    *fakeMover
 	status   *fakeStatus
+	swept    int
 	client   *fake.Clientset
 	events   *record.FakeRecorder
 	clock    *clocktesting.FakeClock
@@ -147,6 +145,7 @@ func newWorld(t *testing.T, change func(*v1alpha1.OffloadPolicy), pods ...*corev
 	}
 	w.bursts = newBursts(cfg, func(string) client.Policies { return w.status })
 	w.bursts.caches, w.bursts.mover = w.caches, w.mover
+	w.bursts.sweep = func(context.Context) (bool, error) { w.swept++; return false, nil }
 	w.bursts.decide = func(in placement.Input) placement.Outcome {
 		w.saw = in
 		out := w.outcome

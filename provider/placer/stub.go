@@ -38,6 +38,11 @@ func (*Caches) Of(*corev1.Pod) (placement.Workload, bool) { return placement.Wor
 // NewMover is a stub.
 func NewMover(kubernetes.Interface, record.EventRecorder) Mover { return nil }
 
+// Sweep is a stub.
+func Sweep(context.Context, *Caches, Mover, func(placement.Workload) bool) (bool, error) {
+	return false, nil
+}
+
 type migrations struct{}
 
 func newMigrations(Config, *Caches, Mover) migrations { return migrations{} }
