@@ -126,7 +126,7 @@ func elsewhere(pod *corev1.Pod) bool {
 // movable says whether a controller makes another pod when this one goes, and whether it can do without one now.
 func (b *bursts) movable(g *gathered, pod *corev1.Pod) (movable, settled bool) {
 	owner := metav1.GetControllerOf(pod)
-	if owner == nil || owner.Kind != "ReplicaSet" && owner.Kind != "StatefulSet" {
+	if owner == nil || owner.Kind != "ReplicaSet" && owner.Kind != "StatefulSet" || claims(pod) {
 		return false, false
 	}
 	settled, known := g.settled[owner.UID]
@@ -140,6 +140,11 @@ func (b *bursts) movable(g *gathered, pod *corev1.Pod) (movable, settled bool) {
 	settled = whole(w)
 	g.settled[owner.UID] = settled
 	return true, settled
+}
+
+// claims says whether a pod has a volume that outlives it: it is where the pod is, and would draw the next one there.
+func claims(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.PersistentVolumeClaim != nil })
 }
 
 // whole says whether a workload has as many Ready pods as it should. Those that it was made to let go of serve too, until others are

@@ -172,6 +172,9 @@ func TestBursts_Gather(t *testing.T) {
 		webPod("moved-in", runsOn("spillway-west"), ownedBy("ReplicaSet", "web")),
 		webPod("run", runsOn("spillway-west"), sentTo("west"), ownedBy("Job", "run")),
 		webPod("db-0", runsOn("spillway-east"), sentTo("east"), ownedBy("StatefulSet", "db")),
+		webPod("db-1", runsOn("spillway-east"), sentTo("east"), ownedBy("StatefulSet", "db"), func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}}}
+		}),
 	)
 	w.caches.workloads["web"] = placement.Workload{Replicas: 1, Members: []placement.Member{{Pod: w.caches.pods[5]}}}
 	w.caches.workloads["db"] = placement.Workload{Replicas: 2, Members: []placement.Member{{Pod: w.caches.pods[8]}}}
@@ -186,7 +189,7 @@ func TestBursts_Gather(t *testing.T) {
 	}
 	want := map[string]seen{
 		"home": {Policy: 0}, "other": {Policy: -1}, "gated": {Policy: 0}, "agent": {Policy: -1}, "away": {0, true, true},
-		"moved-in": {Policy: 0}, "run": {Policy: 0}, "db-0": {0, true, false},
+		"moved-in": {Policy: 0}, "run": {Policy: 0}, "db-0": {0, true, false}, "db-1": {Policy: 0},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("pods (-want +got):\n%s", diff)
