@@ -84,11 +84,12 @@ type Decision struct {
 // History is what Decide has to remember. It is opaque to others; plain values, no pointers into the input. A zero History waits for
 // stabilization anew.
 type History struct {
-	// Room has, for each policy by namespace/name, how many of its pods could have come home, oldest first.
+	// Room has, for each policy by namespace/name that has pods away, how many of them could have come home, oldest first.
 	Room map[string][]Sample
 }
 
-// Sample is how many pods could have come home at a time.
+// Sample is how many pods could have come home at any time since At. In a History the counts rise: what had room for more pods for
+// a shorter time stands after what had room for fewer for longer, and the last is what there is now.
 type Sample struct {
 	At    time.Time
 	Count int
