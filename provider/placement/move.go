@@ -7,6 +7,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// MovingSuffix is what a Release puts behind a pod's label pod-template-hash, so that the selector of its ReplicaSet no longer has it.
+const MovingSuffix = "-moving"
+
 // Moving is what AnnotationMoving says of a pod that its controller was made to let go of, as JSON.
 type Moving struct {
 	// Controller is the name of the ReplicaSet that had it, Hash its label pod-template-hash.
@@ -31,7 +34,10 @@ type Member struct {
 type Workload struct {
 	Namespace, Kind, Name string
 	Replicas              int32
-	Members               []Member
+	// NoSurge says that there must not be one pod more while one moves (strategy Recreate), or that the selector has no
+	// pod-template-hash, so that a ReplicaSet cannot be made to let go of a pod.
+	NoSurge bool
+	Members []Member
 }
 
 // Wish is what a workload's pods should become.
@@ -55,7 +61,7 @@ type MoveKind string
 const (
 	// Release makes a ReplicaSet let go of a pod, which makes it create another one while this one still serves (surge).
 	Release MoveKind = "Release"
-	// Evict ends a pod through the Eviction API.
+	// Evict ends a pod through the Eviction API; one that is not Ready only as it was seen (resourceVersion), since it may be Ready by now.
 	Evict MoveKind = "Evict"
 	// Restore gives a released pod back to its ReplicaSet.
 	Restore MoveKind = "Restore"
@@ -66,9 +72,30 @@ type Move struct {
 	Kind   MoveKind
 	Pod    *corev1.Pod
 	Moving *Moving // with Release: what to write on it
-	Why    string
+	// Instead, with Restore, is the pod that the ReplicaSet should end, having one too many; nil: none has to go.
+	Instead *corev1.Pod
+	// Why is a sentence, for the Event.
+	Why string
 }
 
 // Next says which moves bring a workload nearer to a wish, never taking its Ready pods below its replicas where it can be helped. No
 // move: everything is as wished, or on its way. done says that it is as wished and Ready.
-func Next(w Workload, wish Wish, now time.Time) (moves []Move, done bool) { return nil, true }
+//
+// It remembers nothing. Which pods are on their way is read from the pods, so that another process goes on where one was killed; and the
+// same pods give the same moves, so that a cache which is late has a move asked for twice, not another one too.
+func Next(w Workload, wish Wish, now time.Time) (moves []Move, done bool) {
+	v := lookAt(w, wish, now)
+	if w.Kind == kindStatefulSet {
+		return v.oneByOne()
+	}
+	return v.surge()
+}
+
+// Leftovers are the moves that end pods which their controller was made to let go of, once the others do without them: what Next does
+// with them whatever the wish. It is for workloads of which nothing is wished any more.
+func Leftovers(w Workload) []Move {
+	v := lookAt(w, Wish{}, time.Time{})
+	return v.finish()
+}
+
+const kindStatefulSet = "StatefulSet"

@@ -1,0 +1,124 @@
+package placement
+
+import (
+	"encoding/json"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
+)
+
+// surge moves the pods of ReplicaSets, which make another pod for each that goes: first another one, then this one goes.
+func (v *moveView) surge() ([]Move, bool) {
+	hash, one := v.template()
+	if v.Replicas == 0 || !one {
+		return v.finish(), v.Replicas == 0 && len(v.released) == 0
+	}
+	moves := slices.Concat(v.restore(hash), v.finish(), v.leave())
+	owned, ready := v.owned()
+	asWished := v.need() <= 0 || len(v.leaving) == 0
+	return moves, len(moves) == 0 && asWished && len(v.released) == 0 && owned == int(v.Replicas) && ready == owned
+}
+
+// restore gives back pods that were let go of and are where they should be after all, each for a pod that is not made yet, not placed
+// yet, or that has to leave. The ReplicaSet then has one too many and ends, of its own accord, what is not Ready before what is, and
+// what costs less before what costs more: so there are never fewer Ready pods than without it.
+func (v *moveView) restore(hash string) []Move {
+	var moves []Move
+	kept := v.released[:0:0]
+	for _, m := range v.released {
+		owned, _ := v.owned()
+		missing := owned < int(v.Replicas)
+		exchange := missing || len(v.unplaced) > 0 || len(v.leaving) > 0
+		if len(v.arrived) >= v.want() || !exchange || m.Place != v.wish.To || !Ready(m.Pod) ||
+			m.Labels[appsv1.DefaultDeploymentUniqueLabelKey] != hash+MovingSuffix {
+			kept = append(kept, m)
+			continue
+		}
+		move := Move{Kind: Restore, Pod: m.Pod, Why: "It stays where it is. " + v.wish.Why}
+		switch {
+		case missing:
+		case len(v.unplaced) > 0: // not scheduled: the first that the ReplicaSet ends
+			v.unplaced = v.unplaced[1:]
+		default:
+			move.Instead = v.leaving[0].Pod
+			v.leaving = v.leaving[1:]
+		}
+		moves = append(moves, move)
+		v.arrived = append(v.arrived, m)
+	}
+	v.released = kept
+	return moves
+}
+
+// finish ends pods that were let go of: those that serve nobody, and as many of the others as there are Ready pods too many. Counting
+// them all, and not only the controller's, makes it right also while a cache does not know yet that a pod was let go of.
+func (v *moveView) finish() []Move {
+	_, ready := v.owned()
+	tooMany := min(ready, int(v.Replicas)) + countReady(v.released) - int(v.Replicas)
+	var moves []Move
+	for _, m := range v.released {
+		if Ready(m.Pod) {
+			if tooMany <= 0 {
+				continue
+			}
+			tooMany--
+		}
+		moves = append(moves, Move{Kind: Evict, Pod: m.Pod, Why: "The others do without it now. " + whyMoving(m)})
+	}
+	return moves
+}
+
+// leave takes pods away from where they are, as many as may be on their way. A pod that moves is one that goes until it has ended, and
+// one that comes until the one instead of it is Ready: the two overlap, so the greater number is how many there are.
+func (v *moveView) leave() []Move {
+	_, ready := v.owned()
+	need, atOnce := v.need(), max(1, v.wish.AtOnce)
+	coming := int(v.Replicas) - ready
+	going, ending := len(v.released)+v.ending, v.ending
+	var moves []Move
+	for _, m := range v.leaving {
+		switch {
+		case need <= 0:
+			return moves
+		case !Ready(m.Pod): // one that comes, to the wrong place: nobody misses it
+			if ending >= atOnce {
+				continue
+			}
+			ending++
+			moves = append(moves, Move{Kind: Evict, Pod: m.Pod, Why: v.wish.Why})
+		case max(going, coming) >= atOnce:
+			return moves
+		default:
+			moves = append(moves, v.away(m))
+		}
+		going++
+		need--
+	}
+	return moves
+}
+
+// away is the move of a Ready pod.
+func (v *moveView) away(m Member) Move {
+	hash := m.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
+	if v.NoSurge || hash == "" {
+		return Move{Kind: Evict, Pod: m.Pod, Why: v.wish.Why}
+	}
+	moving := &Moving{Hash: hash, To: v.wish.To, Why: v.wish.Why, At: v.now}
+	for _, owner := range m.OwnerReferences {
+		if owner.Controller != nil && *owner.Controller {
+			moving.Controller = owner.Name
+		}
+	}
+	return Move{Kind: Release, Pod: m.Pod, Moving: moving, Why: v.wish.Why}
+}
+
+// whyMoving is what was written on a pod when it was let go of.
+func whyMoving(m Member) string {
+	var moving Moving
+	if err := json.Unmarshal([]byte(m.Annotations[v1alpha1.AnnotationMoving]), &moving); err != nil {
+		return ""
+	}
+	return moving.Why
+}
