@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,7 +68,7 @@ func TestMisfits_NeedLabelsThatAreKnown(t *testing.T) {
 	p := &v1alpha1.OffloadPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "shop"}, Spec: v1alpha1.OffloadPolicySpec{
 		When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Selector: &region}}, Misfits: v1alpha1.MisfitsEvict}}
 	policies := &Policies{
-		sets: map[string]governance{"shop": {Set: policy.NewSet([]*v1alpha1.OffloadPolicy{p})}}, places: map[string]place{},
+		sets: map[string]governance{"shop": {Set: policy.NewSet([]*v1alpha1.OffloadPolicy{p}, nil)}}, places: map[string]place{},
 	}
 	m := newMisfits(&Config{Policies: policies})
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"}, Spec: corev1.PodSpec{NodeName: "far"}}
@@ -89,5 +90,36 @@ func TestMisfits_NeedLabelsThatAreKnown(t *testing.T) {
 				t.Errorf("%d pods, %d misfits, want %d", g.all, len(g.wrong), row.want)
 			}
 		})
+	}
+}
+
+// TestMisfits_NotWhatAMigrationMoves: a pod that a Migration has brought to a peer is no misfit of a policy that names another.
+func TestMisfits_NotWhatAMigrationMoves(t *testing.T) {
+	p := &v1alpha1.OffloadPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "shop"}, Spec: v1alpha1.OffloadPolicySpec{
+		When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Name: "east"}}, Misfits: v1alpha1.MisfitsEvict}}
+	yes := true
+	pods := []*corev1.Pod{
+		{ObjectMeta: metav1.ObjectMeta{Name: "db-0", Namespace: "shop",
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", Controller: &yes}}}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "lone", Namespace: "shop"}},
+	}
+	for _, pod := range pods {
+		pod.Spec.NodeName = "far"
+	}
+	shop := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
+	for to, want := range map[string][]string{"far": {"lone"}, "elsewhere": {"db-0", "lone"}} {
+		m := begun("m", 50)
+		m.Spec.To.Peer = to
+		policies := &Policies{places: map[string]place{}, sets: map[string]governance{
+			"shop": {Set: policy.NewSet([]*v1alpha1.OffloadPolicy{p}, []*v1alpha1.Migration{m})}}}
+		policies.setPlace(Node{Peer: "far", NodeName: "far"}, true)
+		g := newMisfits(&Config{Policies: policies}).count(p, shop, pods)
+		var got []string
+		for _, w := range g.wrong {
+			got = append(got, w.pod.Name)
+		}
+		if diff := cmp.Diff(want, got); diff != "" || g.all != len(pods) {
+			t.Errorf("to %s, of %d pods: %s", to, g.all, diff)
+		}
 	}
 }

@@ -18,14 +18,17 @@ import (
 	peeringclient "github.com/spillway-dev/spillway/peering/v1alpha1/client"
 )
 
-// Policies follows the OffloadPolicies of this cluster and answers what they mean. Make it with NewPolicies, then Run it once.
-// Safe for concurrent use.
+// Policies follows the OffloadPolicies and Migrations of this cluster and answers what they mean. Make it with NewPolicies, then Run
+// it once. Safe for concurrent use.
 type Policies struct {
-	client func(namespace string) peeringclient.Policies
-	cache  *live.Cache[*v1alpha1.OffloadPolicy]
+	client     func(namespace string) peeringclient.Policies
+	cache      *live.Cache[*v1alpha1.OffloadPolicy]
+	migrations *live.Cache[*v1alpha1.Migration]
+
+	reading sync.Mutex // held while a set is made of both caches, so that none made of older objects replaces it
 
 	mu      sync.RWMutex
-	sets    map[string]governance          // guarded by mu; by namespace; only those with policies
+	sets    map[string]governance          // guarded by mu; by namespace; only those that steer pods
 	places  map[string]place               // guarded by mu; by name of the virtual node
 	changed map[*func(string)]func(string) // guarded by mu; whom to tell
 }
@@ -49,6 +52,14 @@ func NewPolicies(config *rest.Config) (*Policies, error) {
 	if err != nil {
 		return nil, err
 	}
+	migrations, err := peeringclient.NewMigrations(config)
+	if err != nil {
+		return nil, err
+	}
+	return newPolicies(client, migrations("")), nil
+}
+
+func newPolicies(client func(namespace string) peeringclient.Policies, migrations peeringclient.Migrations) *Policies {
 	p := &Policies{
 		client: client, sets: map[string]governance{}, places: map[string]place{}, changed: map[*func(string)]func(string){},
 	}
@@ -63,24 +74,48 @@ func NewPolicies(config *rest.Config) (*Policies, error) {
 			}
 		},
 	})
-	return p, nil
+	p.migrations = followMigrations(migrations, p.read)
+	return p
 }
 
-func either(a, b *v1alpha1.OffloadPolicy) *v1alpha1.OffloadPolicy {
-	if a != nil {
+// followMigrations is a cache of Migrations that tells namespaces in which one has come, gone, or sends pods another way. A cluster
+// that has an older installation, without the kind or the right to see it, has none.
+func followMigrations(all peeringclient.Migrations, changed func(namespace string)) *live.Cache[*v1alpha1.Migration] {
+	return live.New(live.Options[*v1alpha1.Migration]{
+		Name: "migrations", ListWatch: live.IfServed(live.IfAllowed(live.ListWatch(all, all, nil))),
+		Indexers: cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
+		Changed: func(before, now *v1alpha1.Migration) {
+			if before == nil || now == nil || before.Generation != now.Generation || before.UID != now.UID || !policy.SameCourse(before, now) {
+				changed(either(now, before).Namespace)
+			}
+		},
+	})
+}
+
+func either[T live.Object](a, b T) T {
+	var none T
+	if a != none {
 		return a
 	}
 	return b
 }
 
 // Run watches until ctx ends.
-func (p *Policies) Run(ctx context.Context) { p.cache.Run(ctx) }
+func (p *Policies) Run(ctx context.Context) {
+	var both sync.WaitGroup
+	both.Go(func() { p.migrations.Run(ctx) })
+	p.cache.Run(ctx)
+	both.Wait()
+}
 
-// Synced says whether all policies are known.
-func (p *Policies) Synced() bool { return p.cache.HasSynced() }
+// Synced says whether all policies and Migrations are known.
+func (p *Policies) Synced() bool { return p.cache.HasSynced() && p.migrations.HasSynced() }
 
-// Notify has changed called, with the name of the namespace, when policies have changed, until the returned function is called.
-// It must not block.
+// Migrations returns all there are, in no order, those that govern nothing too. Shared: do not change them.
+func (p *Policies) Migrations() []*v1alpha1.Migration { return p.migrations.List() }
+
+// Notify has changed called, with the name of the namespace, when its policies have changed, or where its Migrations send pods, until
+// the returned function is called. It must not block.
 func (p *Policies) Notify(changed func(namespace string)) (stop func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,15 +130,17 @@ func (p *Policies) Notify(changed func(namespace string)) (stop func()) {
 
 // read makes the set of a namespace anew.
 func (p *Policies) read(namespace string) {
-	g := governance{Set: policy.NewSet(p.cache.Index(cache.NamespaceIndex, namespace))}
+	p.reading.Lock()
+	g := governance{Set: policy.NewSet(p.cache.Index(cache.NamespaceIndex, namespace), p.migrations.Index(cache.NamespaceIndex, namespace))}
 	g.all, g.none = reach(g.Reflect())
 	p.mu.Lock()
-	if g.Len() == 0 {
+	if g.Empty() {
 		delete(p.sets, namespace)
 	} else {
 		p.sets[namespace] = g
 	}
 	p.mu.Unlock()
+	p.reading.Unlock()
 	p.tell(namespace)
 }
 
@@ -119,14 +156,15 @@ func (p *Policies) tell(namespaces ...string) {
 	}
 }
 
-// Set returns the policies of a namespace.
+// Set returns the policies and Migrations of a namespace.
 func (p *Policies) Set(namespace string) policy.Set {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.sets[namespace].Set
 }
 
-// Governed returns the policies of all namespaces that have some, by namespace.
+// Governed returns the sets of all namespaces in which pods are steered, by a policy or a Migration, or will be once it begins, by
+// namespace.
 func (p *Policies) Governed() map[string]policy.Set {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -165,7 +203,7 @@ func (p *Policies) judge(namespace *corev1.Namespace, pod *corev1.Pod, node stri
 	p.mu.RLock()
 	g, at := p.sets[namespace.Name], p.places[node]
 	p.mu.RUnlock()
-	return g.Judge(namespace, pod.Labels, at.Place), at.sure
+	return g.Judge(namespace, pod, at.Place), at.sure
 }
 
 // NamespaceRules says what of a namespace may leave this cluster. Kinds are in lower case. Shared: do not change its maps.

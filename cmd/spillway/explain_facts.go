@@ -206,11 +206,45 @@ func (f podFacts) verdict() policy.Verdict {
 	if name == "" || f.namespace == nil || f.node == nil {
 		return policy.Verdict{}
 	}
-	return f.policies.Judge(f.namespace, f.pod.Labels, policy.Place{Peer: name, Labels: f.node.Labels})
+	return f.policies.Judge(f.namespace, f.pod, policy.Place{Peer: name, Labels: f.node.Labels})
 }
 
-// keptHome says why the policies keep the pod at home, or from the peers that there are; empty when they do not.
+// course is where a Migration sends the pod; false when none does, or a policy keeps it at home.
+func (f podFacts) course() (policy.Course, bool) {
+	if p := f.policies.For(f.pod.Labels); p != nil && p.Spec.When == v1alpha1.OffloadNever {
+		return policy.Course{}, false
+	}
+	return f.policies.Course(f.pod)
+}
+
+// keptBy says what keptHome says, of a Migration.
+func (f podFacts) keptBy(c policy.Course) string {
+	known := slices.ContainsFunc(f.virtual, func(n corev1.Node) bool { return n.Labels[v1alpha1.LabelPeer] == c.Place })
+	switch {
+	case c.Divided:
+		return ""
+	case c.Place == "":
+		return fmt.Sprintf("Migration %s keeps it at home", c.Migration.Name)
+	case !known:
+		return fmt.Sprintf("Migration %s sends it to the peer %s, which has no virtual node here", c.Migration.Name, c.Place)
+	}
+	return ""
+}
+
+// overflows says when a pod that its policy keeps at home at first leaves; empty when that is not so, or it was let out by now.
+func (f podFacts) overflows() string {
+	p := f.policies.For(f.pod.Labels)
+	if _, moved := f.course(); moved || p == nil || p.Spec.When != v1alpha1.OffloadBurst || f.tolerates() {
+		return ""
+	}
+	return fmt.Sprintf("OffloadPolicy %s lets it leave when it finds no room at home", p.Name)
+}
+
+// keptHome says why a Migration or the policies keep the pod at home, or from the peers that there are; empty when they do not.
 func (f podFacts) keptHome() string {
+	if c, ok := f.course(); ok {
+		return f.keptBy(c)
+	}
 	p := f.policies.For(f.pod.Labels)
 	switch {
 	case p == nil || f.namespace == nil:
@@ -220,7 +254,7 @@ func (f podFacts) keptHome() string {
 	}
 	for i := range f.virtual {
 		place := policy.Place{Peer: f.virtual[i].Labels[v1alpha1.LabelPeer], Labels: f.virtual[i].Labels}
-		if f.policies.Judge(f.namespace, f.pod.Labels, place).Refusal == "" {
+		if f.policies.Judge(f.namespace, f.pod, place).Refusal == "" {
 			return ""
 		}
 	}

@@ -142,7 +142,7 @@ func (f *podFacts) gatherHome(ctx context.Context, c *cluster) (err error) {
 	return f.gatherFollows(ctx, c)
 }
 
-// gatherPolicies reads the OffloadPolicies of the pod's namespace. A cluster that does not know the kind has none.
+// gatherPolicies reads the OffloadPolicies and Migrations of the pod's namespace. A cluster that does not know the kinds has none.
 func (f *podFacts) gatherPolicies(ctx context.Context, c *cluster) error {
 	list, err := mayRead(c.policies(f.pod.Namespace).List(ctx, metav1.ListOptions{}))
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -154,7 +154,17 @@ func (f *podFacts) gatherPolicies(ctx context.Context, c *cluster) error {
 			policies = append(policies, &list.Items[i])
 		}
 	}
-	f.policies = policy.NewSet(policies)
+	moving, err := mayRead(c.migrations(f.pod.Namespace).List(ctx, metav1.ListOptions{}))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return explain(c, "list Migrations", err)
+	}
+	var migrations []*v1alpha1.Migration
+	if moving != nil {
+		for i := range moving.Items {
+			migrations = append(migrations, &moving.Items[i])
+		}
+	}
+	f.policies = policy.NewSet(policies, migrations)
 	return nil
 }
 

@@ -49,6 +49,9 @@ type whereabouts struct {
 	Closed       string   `json:"namespaceRefusal,omitempty"` // why the namespace does not
 	Policy       string   `json:"policy,omitempty"`           // the OffloadPolicy that governs the pod
 	PolicyWhen   string   `json:"policyWhen,omitempty"`
+	Migration    string   `json:"migration,omitempty"` // the one that says where new pods of its workload go
+	MigrationAt  string   `json:"migrationPhase,omitempty"`
+	Placed       string   `json:"placed,omitempty"`       // why Spillway has placed it where it is, in its own words
 	Misfit       string   `json:"misfit,omitempty"`       // why it may no longer be where it is
 	Tolerates    bool     `json:"toleratesVirtualNodes"`  // the pod does
 	VirtualNodes []string `json:"virtualNodes,omitempty"` // of the cluster
@@ -127,6 +130,10 @@ func whereIs(f podFacts) whereabouts {
 	if p := f.policies.For(f.pod.Labels); p != nil {
 		w.Policy, w.PolicyWhen = p.Name, string(p.Spec.When)
 	}
+	if c, ok := f.course(); ok {
+		w.Migration, w.MigrationAt = c.Migration.Name, string(c.Migration.Status.Phase)
+	}
+	w.Placed = f.pod.Annotations[v1alpha1.AnnotationPlacement]
 	if f.namespace != nil {
 		w.Closed = f.whyClosed()
 	}

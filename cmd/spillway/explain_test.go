@@ -91,9 +91,21 @@ func (f *podFacts) local() {
 	setPodCondition(f.pod, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
 }
 
-// govern has a policy govern the pods of the namespace.
-func (f *podFacts) govern(spec v1alpha1.OffloadPolicySpec) {
-	f.policies = policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}})
+// govern has a policy govern the pods of the namespace, and Migrations.
+func (f *podFacts) govern(spec v1alpha1.OffloadPolicySpec, migrations ...*v1alpha1.Migration) {
+	f.policies = policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}}, migrations)
+}
+
+// moved makes the pod one of StatefulSet web, which is migrated to a place.
+func (f *podFacts) moved(to string, phase v1alpha1.MigrationPhase, share int32) *v1alpha1.Migration {
+	yes := true
+	f.pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "web", Controller: &yes}}
+	f.pod.Annotations = map[string]string{v1alpha1.AnnotationPlacement: "Migration to-there has placed it"}
+	m := &v1alpha1.Migration{ObjectMeta: metav1.ObjectMeta{Name: "to-there"}}
+	m.Spec.To = v1alpha1.Destination{Peer: to, Home: to == ""}
+	m.Status.Phase, m.Status.Share = phase, share
+	m.Status.Workloads = []v1alpha1.MigratedWorkload{{WorkloadName: v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadStatefulSet, Name: "web"}}}
+	return m
 }
 
 // wait makes the only container of the pod wait.
@@ -149,6 +161,39 @@ func stories() map[string]func(*podFacts) {
 		"local, no peer of the policy": func(f *podFacts) {
 			f.local()
 			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Name: "elsewhere"}}})
+		},
+		"local, may overflow": func(f *podFacts) {
+			f.local()
+			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadBurst})
+		},
+		"offloaded by a Migration": func(f *podFacts) {
+			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Name: "elsewhere"}}},
+				f.moved("cloud", v1alpha1.MigrationCompleted, 100))
+		},
+		"local by a Migration": func(f *podFacts) {
+			f.local()
+			f.govern(v1alpha1.OffloadPolicySpec{}, f.moved("", v1alpha1.MigrationCompleted, 100))
+		},
+		"pending, by a Migration": func(f *podFacts) {
+			f.unbind()
+			f.govern(v1alpha1.OffloadPolicySpec{}, f.moved("elsewhere", v1alpha1.MigrationMoving, 100))
+			f.schedulerSays("0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector.")
+		},
+		"pending, to be placed": func(f *podFacts) {
+			f.unbind()
+			f.govern(v1alpha1.OffloadPolicySpec{}, f.moved("cloud", v1alpha1.MigrationMoving, 50))
+			f.pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.GatePlacement}}
+		},
+		"pending, nobody places it": func(f *podFacts) {
+			f.unbind()
+			f.pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.GatePlacement}}
+			f.idle = "the Lease spillway-system/spillwayd was last renewed 90s ago"
+		},
+		"pending, may overflow": func(f *podFacts) {
+			f.unbind()
+			f.pod.Spec.Tolerations = nil
+			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadBurst})
+			f.schedulerSays("0/4 nodes are available: 1 node(s) had untolerated taint {spillway.dev/virtual-node: cloud}, 3 Insufficient cpu.")
 		},
 		"offloaded, a misfit": func(f *podFacts) {
 			f.govern(v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadAlways, Peers: []v1alpha1.PeerChoice{{Name: "elsewhere"}}})

@@ -49,6 +49,12 @@ func (s podStory) printWhere(text *strings.Builder) {
 	if w.Policy != "" {
 		line(text, "policy", "OffloadPolicy %s governs the pod: %s", w.Policy, w.PolicyWhen)
 	}
+	if w.Migration != "" {
+		line(text, "migration", "Migration %s says where new pods of its workload go: %s", w.Migration, w.MigrationAt)
+	}
+	if w.Placed != "" {
+		line(text, "placed", "%s", w.Placed)
+	}
 	if w.Misfit != "" && w.Closed == "" {
 		line(text, "", "it may no longer be there: %s", w.Misfit)
 	}

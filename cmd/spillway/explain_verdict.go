@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +58,15 @@ func judgeUnbound(f podFacts) *ruling {
 	if f.pod.Spec.NodeName != "" {
 		return nil
 	}
+	if gate := (corev1.PodSchedulingGate{Name: v1alpha1.GatePlacement}); slices.Contains(f.pod.Spec.SchedulingGates, gate) {
+		v := &ruling{text: "waits for Spillway to say where it goes", next: []string{
+			"That takes moments while a spillwayd controller works here and the destination has room; its Events say what it waits for."}}
+		if f.idle != "" {
+			v.text += ", but no spillwayd controller works here: " + f.idle
+			v.next = []string{f.startController()}
+		}
+		return v
+	}
 	if n := len(f.pod.Spec.SchedulingGates); n > 0 {
 		return &ruling{text: "waits for its scheduling gates: " + gateNames(f.pod),
 			next: []string{"Whoever set the gates removes them; until then the scheduler does not look at the pod."}}
@@ -94,12 +104,18 @@ func (f podFacts) steer() []string {
 	}
 	var next []string
 	if why := f.keptHome(); why != "" {
-		next = append(next, sentence(why)+" Look at it: "+f.kubectl("get", "offloadpolicies"))
+		what := "offloadpolicies"
+		if _, moved := f.course(); moved {
+			what = "migrations"
+		}
+		next = append(next, sentence(why)+" Look at it: "+f.kubectl("get", what))
 	}
 	if allowed, known := f.mayLeave(); known && !allowed {
 		next = append(next, "To let the pods of the namespace leave the cluster: "+f.labelNamespace())
 	}
-	if !f.tolerates() {
+	if why := f.overflows(); why != "" {
+		next = append(next, sentence(why)+" Its Events say what it waits for.")
+	} else if !f.tolerates() {
 		next = append(next, fmt.Sprintf("To let this pod be bound to a virtual node, give it (in its Deployment, Job, …) the toleration "+
 			"{key: %s, operator: Exists, effect: NoSchedule}", v1alpha1.TaintVirtualNode))
 	}
@@ -158,6 +174,8 @@ func (f podFacts) whyHere() string {
 		return "this cluster borrows from no other"
 	case f.keptHome() != "":
 		return f.keptHome()
+	case f.overflows() != "":
+		return f.overflows()
 	case !f.tolerates():
 		return "it does not tolerate the taint of virtual nodes"
 	}

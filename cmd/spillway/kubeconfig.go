@@ -36,7 +36,9 @@ type cluster struct {
 	kube     kubernetes.Interface
 	peerings client.Peerings
 	policies func(namespace string) client.Policies
-	clock    *serverClock
+	// migrations of a namespace; of all, to list and watch, for the empty name
+	migrations func(namespace string) client.Migrations
+	clock      *serverClock
 }
 
 // title names the cluster in sentences, for example `provider (context "cloud")`.
@@ -153,6 +155,9 @@ func (c *cluster) connect(config *rest.Config) error {
 	}
 	if err == nil {
 		c.policies, err = client.NewPolicies(config)
+	}
+	if err == nil {
+		c.migrations, err = client.NewMigrations(config)
 	}
 	if err != nil {
 		return problemf("Repair that context in the kubeconfig, or use another.", "the context %q cannot be used: %s", c.context, err)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,7 +37,16 @@ func (f fixed) Governed() map[string]policy.Set      { return f }
 func (f fixed) Notify(func(namespace string)) func() { return func() {} }
 
 func set(spec v1alpha1.OffloadPolicySpec) policy.Set {
-	return policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: spec}})
+	return policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: spec}}, nil)
+}
+
+// migrating has a Migration of Deployment web to west, which has come to a share.
+func migrating(share int32) policy.Set {
+	m := &v1alpha1.Migration{ObjectMeta: metav1.ObjectMeta{Name: "m"}}
+	m.Spec.To.Peer = "west"
+	m.Status.Phase, m.Status.Share = v1alpha1.MigrationMoving, share
+	m.Status.Workloads = []v1alpha1.MigratedWorkload{{WorkloadName: v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadDeployment, Name: "web"}}}
+	return policy.NewSet(nil, []*v1alpha1.Migration{m})
 }
 
 func review(t *testing.T, namespace string, operation admissionv1.Operation, pod *corev1.Pod) []byte {
@@ -91,7 +101,55 @@ func TestReview(t *testing.T) {
 	}
 }
 
+// TestReview_Migration: a pod of a workload that is migrated gets what its Migration says, and not the name of a policy.
+func TestReview_Migration(t *testing.T) {
+	yes := true
+	web := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"pod-template-hash": "5d4f"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-5d4f", Controller: &yes}}},
+		Spec: corev1.PodSpec{SchedulingGates: []corev1.PodSchedulingGate{{Name: "example.com/quota"}}}}
+	gated := web.DeepCopy()
+	gated.Spec.SchedulingGates = append(gated.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: v1alpha1.GatePlacement})
+	gated.Annotations = map[string]string{v1alpha1.AnnotationPlacement: "Migration m sends 50% of deployment web to west: this pod waits to be told its place"}
+	sent := web.DeepCopy()
+	sent.Annotations = map[string]string{v1alpha1.AnnotationPlacement: "Migration m sends it to west"}
+	sent.Spec.Tolerations = []corev1.Toleration{{Key: v1alpha1.TaintVirtualNode, Operator: corev1.TolerationOpEqual, Value: "west", Effect: corev1.TaintEffectNoSchedule}}
+	sent.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
+			{Key: v1alpha1.LabelPeer, Operator: corev1.NodeSelectorOpIn, Values: []string{"west"}}}}}}}}
+	for name, row := range map[string]struct {
+		share int32
+		want  *corev1.Pod
+	}{"some": {50, gated}, "all": {100, sent}} {
+		t.Run(name, func(t *testing.T) {
+			answer := httptest.NewRecorder()
+			(&Server{cfg: Config{Policies: fixed{"shop": migrating(row.share)}}}).handle(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(review(t, "shop", admissionv1.Create, web))))
+			var got admissionv1.AdmissionReview
+			if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil || got.Response == nil {
+				t.Fatalf("code %d: %v", answer.Code, err)
+			}
+			steered := patched(t, web, got.Response.Patch)
+			if diff := cmp.Diff(row.want, &steered); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func checkPatch(t *testing.T, pod *corev1.Pod, patch []byte) {
+	t.Helper()
+	steered := patched(t, pod, patch)
+	if steered.Annotations[v1alpha1.AnnotationPolicy] != "p" || len(steered.Spec.Tolerations) != 1 || steered.Spec.Affinity == nil {
+		t.Errorf("steered: %+v", steered)
+	}
+	for key, value := range pod.Annotations {
+		if steered.Annotations[key] != value {
+			t.Errorf("annotation %s is %q", key, steered.Annotations[key])
+		}
+	}
+}
+
+// patched is the pod that the API server makes of one and a patch.
+func patched(t *testing.T, pod *corev1.Pod, patch []byte) (steered corev1.Pod) {
 	t.Helper()
 	decoded, err := jsonpatch.DecodePatch(patch)
 	if err != nil {
@@ -105,18 +163,10 @@ func checkPatch(t *testing.T, pod *corev1.Pod, patch []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var steered corev1.Pod
 	if err := json.Unmarshal(after, &steered); err != nil {
 		t.Fatal(err)
 	}
-	if steered.Annotations[v1alpha1.AnnotationPolicy] != "p" || len(steered.Spec.Tolerations) != 1 || steered.Spec.Affinity == nil {
-		t.Errorf("steered: %+v", steered)
-	}
-	for key, value := range pod.Annotations {
-		if steered.Annotations[key] != value {
-			t.Errorf("annotation %s is %q", key, steered.Annotations[key])
-		}
-	}
+	return steered
 }
 
 // TestAnnounce: the first policy of a namespace is let in once its pods are asked about; a pod that comes before the policy is known
@@ -250,12 +300,12 @@ func verify(cert tls.Certificate, roots *x509.CertPool) error {
 	return err
 }
 
-// TestRegister: the API server is to ask about the namespaces that have policies, and about no other.
+// TestRegister: the API server is to ask about the namespaces that have policies or Migrations, and about no other.
 func TestRegister(t *testing.T) {
 	client := fake.NewClientset(&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.WebhookName}})
 	policies := fixed{
 		"shop": set(v1alpha1.OffloadPolicySpec{}), "blog": set(v1alpha1.OffloadPolicySpec{}),
-		"bank": set(v1alpha1.OffloadPolicySpec{FailurePolicy: v1alpha1.FailurePolicyFail}),
+		"bank": set(v1alpha1.OffloadPolicySpec{FailurePolicy: v1alpha1.FailurePolicyFail}), "moves": migrating(0),
 	}
 	server, err := New(Config{Client: client, Policies: policies, Address: "127.0.0.1:0", Log: zaptest.NewLogger(t)})
 	if err != nil {
@@ -275,7 +325,7 @@ func TestRegister(t *testing.T) {
 		asked[*w.FailurePolicy] = w.NamespaceSelector.MatchExpressions[0].Values
 	}
 	want := map[admissionregistrationv1.FailurePolicyType][]string{
-		admissionregistrationv1.Ignore: {"blog", "shop"}, admissionregistrationv1.Fail: {"bank"},
+		admissionregistrationv1.Ignore: {"blog", "moves", "shop"}, admissionregistrationv1.Fail: {"bank"},
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Error(diff)
@@ -284,6 +334,36 @@ func TestRegister(t *testing.T) {
 	if again, err := server.register(t.Context(), before); err != nil || again != before || len(client.Actions()) != writes {
 		t.Errorf("registered again: %v", err)
 	}
+}
+
+// TestSteers: pods of a namespace are steered once it has been registered for a moment, and as long as it is.
+func TestSteers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{}
+		look := func(want ...string) {
+			t.Helper()
+			var got []string
+			for _, namespace := range []string{"a", "b"} {
+				if s.Steers(namespace) {
+					got = append(got, namespace)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		}
+		look()
+		s.note([]string{"a"}, time.Now())
+		look()
+		<-time.After(settle)
+		look("a")
+		s.note([]string{"a", "b"}, time.Now())
+		look("a")
+		<-time.After(settle)
+		look("a", "b")
+		s.note([]string{"b"}, time.Now())
+		look("b")
+	})
 }
 
 func TestNew_BadURL(t *testing.T) {

@@ -19,14 +19,14 @@ import (
 // maxReview is the largest review that is read, in bytes: a pod may have 3 MiB at the API server.
 const maxReview = 8 << 20
 
-// Policies answers which policies a namespace has.
+// Policies answers which policies and Migrations a namespace has.
 type Policies interface {
-	// Synced says whether all policies are known. Nothing is answered before.
+	// Synced says whether all are known. Nothing is answered before.
 	Synced() bool
 	Set(namespace string) policy.Set
-	// Governed returns the policies of all namespaces that have some.
+	// Governed returns those of all namespaces in which pods are steered.
 	Governed() map[string]policy.Set
-	// Notify calls changed when policies have changed, until stop is called.
+	// Notify calls changed when they have changed, until stop is called.
 	Notify(changed func(namespace string)) (stop func())
 }
 
@@ -40,7 +40,7 @@ type operation struct {
 // handle answers AdmissionReviews of new pods and new policies.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	if !s.cfg.Policies.Synced() {
-		http.Error(w, "the OffloadPolicies are not known yet", http.StatusServiceUnavailable)
+		http.Error(w, "the OffloadPolicies and Migrations are not known yet", http.StatusServiceUnavailable)
 		return
 	}
 	var review admissionv1.AdmissionReview
@@ -58,7 +58,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(review) // the API server that does not take it asks again
 }
 
-// respond allows everything: pods changed where a policy says so, policies once pods of their namespace are steered.
+// respond allows everything: pods changed where a policy or a Migration says so, policies once pods of their namespace are steered.
 func (s *Server) respond(ctx context.Context, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	response := &admissionv1.AdmissionResponse{UID: request.UID, Allowed: true}
 	if request.Operation != admissionv1.Create || request.SubResource != "" {
@@ -78,7 +78,7 @@ func (s *Server) respond(ctx context.Context, request *admissionv1.AdmissionRequ
 	return response, nil
 }
 
-// steer changes a pod where a policy says so.
+// steer changes a pod where a policy or a Migration says so.
 func steer(policies Policies, request *admissionv1.AdmissionRequest, response *admissionv1.AdmissionResponse) (*admissionv1.AdmissionResponse, error) {
 	var pod corev1.Pod
 	if err := json.Unmarshal(request.Object.Raw, &pod); err != nil {
@@ -112,6 +112,8 @@ func operations(pod *corev1.Pod, s policy.Steered) []operation {
 	annotations := map[string]string{}
 	maps.Copy(annotations, pod.Annotations)
 	maps.Copy(annotations, s.Annotations)
-	annotations[v1alpha1.AnnotationPolicy] = s.Policy
+	if s.Policy != "" {
+		annotations[v1alpha1.AnnotationPolicy] = s.Policy
+	}
 	return append(out, operation{"add", "/metadata/annotations", annotations})
 }

@@ -55,8 +55,9 @@ type Server struct {
 	cert     *certificate
 	changed  chan struct{} // has one when policies or the certificate have changed
 
-	mu        sync.Mutex
-	announced map[string]time.Time // guarded by mu; namespaces whose first policy is being made, until then at the latest
+	mu         sync.Mutex
+	announced  map[string]time.Time // guarded by mu; namespaces whose first policy is being made, until then at the latest
+	registered map[string]time.Time // guarded by mu; since when the API server is to ask about namespaces
 }
 
 // New listens. Nothing is answered before Run. An address that is taken is an error.
@@ -162,10 +163,34 @@ func (s *Server) register(ctx context.Context, before string) (string, error) {
 	if _, err := registrations.Apply(ctx, want, metav1.ApplyOptions{FieldManager: v1alpha1.FieldManager, Force: true}); err != nil {
 		return "", fmt.Errorf("apply MutatingWebhookConfiguration %s: %w", v1alpha1.WebhookName, err)
 	}
+	s.note(slices.Concat(ignore, fail), time.Now())
 	return now, nil
 }
 
-// namespaces lists, sorted, those with policies, by what becomes of pods that are not steered.
+// note remembers since when namespaces are registered.
+func (s *Server) note(namespaces []string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.registered
+	s.registered = make(map[string]time.Time, len(namespaces))
+	for _, name := range namespaces {
+		s.registered[name] = now
+		if since, known := before[name]; known {
+			s.registered[name] = since
+		}
+	}
+}
+
+// Steers says whether the API server asks about the new pods of a namespace: it is registered, and was given the time to take note of
+// it. Only the process that Registers knows. Pods that are moved before may come back as they were.
+func (s *Server) Steers(namespace string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, known := s.registered[namespace]
+	return known && time.Since(since) >= settle
+}
+
+// namespaces lists, sorted, those in which pods are steered, by what becomes of pods that are not steered.
 func (s *Server) namespaces() (ignore, fail []string) {
 	governed := s.cfg.Policies.Governed()
 	for _, name := range s.expected(time.Now()) {

@@ -16,11 +16,13 @@ import (
 // recreateAfter is how long a peer has to be silent when RecreateAfter does not say.
 const recreateAfter = 5 * time.Minute
 
-// Set are the policies of one namespace. The zero value has none. Copy it freely.
+// Set are the policies and Migrations of one namespace. The zero value has none. Copy it freely.
 type Set struct {
-	rules   []rule
-	reflect v1alpha1.Reflect
-	remote  *v1alpha1.RemoteNamespace
+	rules      []rule
+	migrations []*v1alpha1.Migration            // that stand, the newest first
+	courses    map[v1alpha1.WorkloadName]Course // of the Migrations; not changed once made
+	reflect    v1alpha1.Reflect
+	remote     *v1alpha1.RemoteNamespace
 }
 
 // rule is a policy with its selectors read. The policy is shared: it is not changed.
@@ -31,9 +33,10 @@ type rule struct {
 	problem string // why a selector cannot be read; empty when all can
 }
 
-// NewSet returns the policies of one namespace, in any order. They are kept: do not change them.
-func NewSet(policies []*v1alpha1.OffloadPolicy) Set {
-	var s Set
+// NewSet returns the policies and Migrations of one namespace, in any order. They are kept: do not change them.
+func NewSet(policies []*v1alpha1.OffloadPolicy, migrations []*v1alpha1.Migration) Set {
+	s := Set{migrations: standing(migrations)}
+	s.courses = courses(s.migrations)
 	for _, p := range policies {
 		if p.DeletionTimestamp == nil {
 			s.rules = append(s.rules, newRule(p))
@@ -105,8 +108,29 @@ func (s Set) Strict() bool {
 // Len is the number of policies.
 func (s Set) Len() int { return len(s.rules) }
 
-// Closed says why no pod of the namespace may leave, and what to do; empty when pods may.
+// Empty says that no pod is steered, and none will be: there is neither a policy nor a Migration that was not refused.
+func (s Set) Empty() bool { return len(s.rules)+len(s.migrations) == 0 }
+
+// Closed says why no pod of the namespace may leave, and what to do; empty when pods may: by the namespace's label, by a policy, or
+// since a Migration takes some to a peer or has them from one.
 func (s Set) Closed(namespace *corev1.Namespace) string {
+	if !shut(namespace) {
+		for _, c := range s.courses {
+			if c.leaves() {
+				return ""
+			}
+		}
+	}
+	return s.closed(namespace)
+}
+
+// shut says that nothing opens the namespace but its label.
+func shut(namespace *corev1.Namespace) bool {
+	return namespace.Labels[v1alpha1.LabelOffload] == v1alpha1.OffloadDisabled
+}
+
+// closed says what Closed says, to pods that no Migration governs.
+func (s Set) closed(namespace *corev1.Namespace) string {
 	switch namespace.Labels[v1alpha1.LabelOffload] {
 	case v1alpha1.OffloadEnabled:
 		return ""
@@ -163,6 +187,8 @@ type Place struct {
 type Verdict struct {
 	// Policy that governs the pod; empty when none does.
 	Policy string
+	// Migration that brings the pod there or takes it from there, whichever peers the policy names; empty when none does.
+	Migration string
 	// Refusal says why the pod may not be there; empty when it may.
 	Refusal string
 	// Patch is how its twin differs there. May be nil.
@@ -171,14 +197,23 @@ type Verdict struct {
 	RecreateAfter time.Duration
 }
 
-// Judge says whether a pod may be on a virtual node and what follows from its being there.
-func (s Set) Judge(namespace *corev1.Namespace, podLabels map[string]string, at Place) Verdict {
-	r := s.rule(podLabels)
+// Judge says whether a pod, by its metadata, may be on a virtual node and what follows from its being there.
+func (s Set) Judge(namespace *corev1.Namespace, pod metav1.Object, at Place) Verdict {
+	r := s.rule(pod.GetLabels())
 	var v Verdict
 	if r != nil {
 		v.Policy, v.RecreateAfter = r.policy.Name, r.recreateAfter()
 	}
-	if v.Refusal = s.Closed(namespace); v.Refusal != "" {
+	if c, ok := s.Course(pod); ok && c.welcomes(at.Peer) && !r.never() && !shut(namespace) {
+		v.Migration = c.Migration.Name
+		if r != nil {
+			if choice, _ := r.choice(at); choice != nil {
+				v.Patch = choice.Patch
+			}
+		}
+		return v
+	}
+	if v.Refusal = s.closed(namespace); v.Refusal != "" {
 		return v
 	}
 	if r == nil {
@@ -188,7 +223,7 @@ func (s Set) Judge(namespace *corev1.Namespace, podLabels map[string]string, at 
 		}
 		return v
 	}
-	if r.policy.Spec.When == v1alpha1.OffloadNever {
+	if r.never() {
 		v.Refusal = fmt.Sprintf("OffloadPolicy %s keeps this pod at home", r.policy.Name)
 		return v
 	}

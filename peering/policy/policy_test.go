@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,7 +79,7 @@ func TestPlaces(t *testing.T) {
 			corev1.PodSpec{Affinity: required(corev1.NodeSelectorTerm{})}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			set := NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", row.spec)})
+			set := NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", row.spec)}, nil)
 			pod := &corev1.Pod{Spec: row.pod}
 			before := pod.DeepCopy()
 			if s, ok := set.Steer(pod); ok {
@@ -97,7 +99,7 @@ func TestPlaces(t *testing.T) {
 				if labels[v1alpha1.LabelPeer] == "" {
 					continue
 				}
-				if set.Judge(namespace(""), nil, Place{peer, labels}).Refusal == "" {
+				if set.Judge(namespace(""), pod, Place{peer, labels}).Refusal == "" {
 					fit = append(fit, peer)
 				}
 			}
@@ -141,8 +143,8 @@ func schedulable(pod *corev1.Pod) []string {
 	for name, labels := range places() {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 		fits, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node)
-		virtual := labels[v1alpha1.LabelPeer] != ""
-		if err != nil || !fits || virtual && !tolerates(pod) {
+		peer := labels[v1alpha1.LabelPeer]
+		if err != nil || !fits || peer != "" && !tolerates(pod, peer) {
 			continue
 		}
 		out = append(out, name)
@@ -150,18 +152,14 @@ func schedulable(pod *corev1.Pod) []string {
 	return out
 }
 
-func tolerates(pod *corev1.Pod) bool {
-	for _, t := range pod.Spec.Tolerations {
-		if toleratesVirtualNodes(t) {
-			return true
-		}
-	}
-	return false
+func tolerates(pod *corev1.Pod, peer string) bool {
+	taint := corev1.Taint{Key: v1alpha1.TaintVirtualNode, Value: peer, Effect: corev1.TaintEffectNoSchedule}
+	return slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool { return t.ToleratesTaint(logr.Discard(), &taint, false) })
 }
 
 func TestSteer_LeavesAlone(t *testing.T) {
 	yes := true
-	set := NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{PodSelector: selector("app", "web")})})
+	set := NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{PodSelector: selector("app", "web")})}, nil)
 	web := map[string]string{"app": "web"}
 	for name, row := range map[string]struct {
 		pod  corev1.Pod
@@ -185,7 +183,7 @@ func TestSteer_LeavesAlone(t *testing.T) {
 
 func TestOrderIsAWish(t *testing.T) {
 	set := NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{
-		Peers: []v1alpha1.PeerChoice{{Name: "west"}, {Name: "east"}, {Name: "far"}}})})
+		Peers: []v1alpha1.PeerChoice{{Name: "west"}, {Name: "east"}, {Name: "far"}}})}, nil)
 	s, _ := set.Steer(&corev1.Pod{})
 	var last int32 = 101
 	for _, p := range s.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
@@ -207,7 +205,7 @@ func TestVerdicts(t *testing.T) {
 			OnPeerLost: v1alpha1.PeerLost{Action: v1alpha1.PeerLostRecreateAfter, After: &metav1.Duration{Duration: time.Minute}},
 			Peers:      []v1alpha1.PeerChoice{{Name: "west"}, {Name: "east", Patch: patch}, {Selector: &metav1.LabelSelector{}}}}),
 		policyOf("a-db", v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadNever, PodSelector: selector("app", "db")}),
-	})
+	}, nil)
 	web, db := map[string]string{"app": "web"}, map[string]string{"app": "db"}
 	east := Place{"east", places()["east"]}
 	for name, row := range map[string]struct {
@@ -222,14 +220,14 @@ func TestVerdicts(t *testing.T) {
 			Refusal: "namespace shop is closed for offloading by its label spillway.dev/offload=disabled"}},
 		"no policy, open":   {Set{}, "enabled", web, Verdict{}},
 		"no policy, closed": {Set{}, "", web, Verdict{Refusal: "namespace shop does not allow offloading: kubectl label namespace shop spillway.dev/offload=enabled, or make an OffloadPolicy in it"}},
-		"not selected": {NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{PodSelector: selector("app", "db")})}), "", web,
+		"not selected": {NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{PodSelector: selector("app", "db")})}, nil), "", web,
 			Verdict{Refusal: "no OffloadPolicy of namespace shop selects this pod: change a podSelector, or label the namespace spillway.dev/offload=enabled"}},
-		"not selected, open by label": {NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{PodSelector: selector("app", "db")})}), "enabled", web, Verdict{}},
-		"only Never": {NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadNever})}), "", web,
+		"not selected, open by label": {NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{PodSelector: selector("app", "db")})}, nil), "enabled", web, Verdict{}},
+		"only Never": {NewSet([]*v1alpha1.OffloadPolicy{policyOf("p", v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadNever})}, nil), "", web,
 			Verdict{Policy: "p", Refusal: "the OffloadPolicies of namespace shop keep its pods at home"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(row.want, row.set.Judge(namespace(row.label), row.pod, east)); diff != "" {
+			if diff := cmp.Diff(row.want, row.set.Judge(namespace(row.label), &metav1.ObjectMeta{Labels: row.pod}, east)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -240,13 +238,13 @@ func TestReflect_WidestCounts(t *testing.T) {
 	set := NewSet([]*v1alpha1.OffloadPolicy{
 		policyOf("a", v1alpha1.OffloadPolicySpec{Reflect: v1alpha1.Reflect{Secrets: v1alpha1.ReflectAll, Services: v1alpha1.ReflectNone}}),
 		policyOf("b", v1alpha1.OffloadPolicySpec{Reflect: v1alpha1.Reflect{Services: v1alpha1.ReflectNone, Ingresses: v1alpha1.ReflectNone}}),
-	})
+	}, nil)
 	want := v1alpha1.Reflect{ConfigMaps: "Used", Secrets: "All", Services: "None", Ingresses: "All", NetworkPolicies: "All"}
 	if diff := cmp.Diff(want, set.Reflect()); diff != "" {
 		t.Error(diff)
 	}
 	want = v1alpha1.Reflect{ConfigMaps: "Used", Secrets: "Used", Services: "All", Ingresses: "All", NetworkPolicies: "All"}
-	if diff := cmp.Diff(want, NewSet(nil).Reflect()); diff != "" {
+	if diff := cmp.Diff(want, NewSet(nil, nil).Reflect()); diff != "" {
 		t.Error(diff)
 	}
 }

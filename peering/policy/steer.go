@@ -23,22 +23,41 @@ const (
 
 // Steered is what admission changes on a pod. Lists and objects are whole and share nothing with the pod.
 type Steered struct {
-	Policy      string
+	Policy      string // that steers it; empty: a Migration does
 	Tolerations []corev1.Toleration
 	Affinity    *corev1.Affinity
 	Gates       []corev1.PodSchedulingGate
 	Annotations map[string]string // those that are added, beside the policy's name
 }
 
-// Steer says how a new pod must differ so that the stock scheduler places it as its policy says. The second result is false
-// when the pod stays as it is: no policy governs it, it is its DaemonSet's business, or it is a static pod's mirror.
-// What the pod itself demands of its node stays in force: steering narrows, it never widens.
+// Steer says how a new pod must differ so that the stock scheduler places it as its Migration says, or else its policy; a policy that
+// keeps it at home has the first word. The second result is false when the pod stays as it is: nothing governs it, it is its
+// DaemonSet's business, or it is a static pod's mirror. What the pod itself demands of its node stays in force: steering narrows, it
+// never widens.
 func (s Set) Steer(pod *corev1.Pod) (Steered, bool) {
-	r := s.rule(pod.Labels)
-	if r == nil || bound(pod) {
+	if bound(pod) {
 		return Steered{}, false
 	}
-	out := Steered{Policy: r.policy.Name, Tolerations: slices.Clone(pod.Spec.Tolerations), Affinity: pod.Spec.Affinity.DeepCopy()}
+	r := s.rule(pod.Labels)
+	if c, ok := s.Course(pod); ok && !r.never() {
+		return c.steer(pod), true
+	}
+	if r == nil {
+		return Steered{}, false
+	}
+	return r.steer(pod)
+}
+
+// unsteered is what a pod has.
+func unsteered(pod *corev1.Pod) Steered {
+	return Steered{Tolerations: slices.Clone(pod.Spec.Tolerations), Affinity: pod.Spec.Affinity.DeepCopy()}
+}
+
+func (r *rule) never() bool { return r != nil && r.policy.Spec.When == v1alpha1.OffloadNever }
+
+func (r *rule) steer(pod *corev1.Pod) (Steered, bool) {
+	out := unsteered(pod)
+	out.Policy = r.policy.Name
 	toleration := corev1.Toleration{
 		Key: v1alpha1.TaintVirtualNode, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule,
 	}
@@ -47,14 +66,14 @@ func (s Set) Steer(pod *corev1.Pod) (Steered, bool) {
 		r.await(pod, &out)
 		return out, true
 	}
-	if r.policy.Spec.When == v1alpha1.OffloadNever {
+	if r.never() {
 		if !tolerated {
 			return Steered{}, false
 		}
 		out.Affinity = narrow(out.Affinity, []corev1.NodeSelectorTerm{{MatchExpressions: isVirtual(corev1.NodeSelectorOpDoesNotExist)}})
 		return out, true
 	}
-	if !tolerated {
+	if !slices.ContainsFunc(pod.Spec.Tolerations, toleratesAll) {
 		out.Tolerations = append(out.Tolerations, toleration)
 	}
 	terms := r.terms()
@@ -79,7 +98,7 @@ func (r *rule) await(pod *corev1.Pod, out *Steered) {
 		return
 	}
 	if burst.Threshold != nil {
-		out.Gates = append(slices.Clone(pod.Spec.SchedulingGates), corev1.PodSchedulingGate{Name: v1alpha1.GatePlacement})
+		out.Gates = gated(pod)
 	}
 	if _, said := pod.Annotations[autoscalerDelay]; burst.ClusterAutoscaler == v1alpha1.AutoscalerLast && !said {
 		wait := defaultAutoscalerWait
@@ -88,6 +107,15 @@ func (r *rule) await(pod *corev1.Pod, out *Steered) {
 		}
 		out.Annotations = map[string]string{autoscalerDelay: wait.String()}
 	}
+}
+
+// gated are the gates of a pod that waits to be told its place.
+func gated(pod *corev1.Pod) []corev1.PodSchedulingGate {
+	gate := corev1.PodSchedulingGate{Name: v1alpha1.GatePlacement}
+	if slices.Contains(pod.Spec.SchedulingGates, gate) {
+		return slices.Clone(pod.Spec.SchedulingGates)
+	}
+	return append(slices.Clone(pod.Spec.SchedulingGates), gate)
 }
 
 // hold makes pods that live on virtual nodes only outlast an outage of any length, also one in which no controller runs: where
@@ -110,9 +138,15 @@ func bound(pod *corev1.Pod) bool {
 	return pod.Spec.NodeName != "" || mirror || owner != nil && owner.Kind == "DaemonSet"
 }
 
+// toleratesVirtualNodes says that the pod's author has thought of virtual nodes: of some peers, or all.
 func toleratesVirtualNodes(t corev1.Toleration) bool {
 	return (t.Key == v1alpha1.TaintVirtualNode || t.Key == "" && t.Operator == corev1.TolerationOpExists) &&
 		(t.Effect == "" || t.Effect == corev1.TaintEffectNoSchedule)
+}
+
+// toleratesAll says that a toleration means the virtual nodes of every peer: one with a value means one peer.
+func toleratesAll(t corev1.Toleration) bool {
+	return toleratesVirtualNodes(t) && t.Operator == corev1.TolerationOpExists
 }
 
 func isVirtual(op corev1.NodeSelectorOperator) []corev1.NodeSelectorRequirement {
