@@ -31,7 +31,7 @@ func TestChosen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := &v1alpha1.OffloadPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"},
 				Spec: v1alpha1.OffloadPolicySpec{When: v1alpha1.OffloadBurst, Peers: row.peers}}
-			set := NewSet([]*v1alpha1.OffloadPolicy{p})
+			set := NewSet([]*v1alpha1.OffloadPolicy{p}, nil)
 			var got []string
 			for _, c := range set.Chosen("p", places) {
 				got = append(got, c.Peer)

@@ -95,7 +95,7 @@ func (g *gathered) addPolicy(p *v1alpha1.OffloadPolicy, closed string, chosen []
 // addPod adds a pod, whoever it belongs to: it takes room where it is.
 func (b *bursts) addPod(g *gathered, pod *corev1.Pod, set policy.Set) {
 	out := placement.Pod{Pod: pod, Policy: -1, Requests: b.requestsOf(pod)}
-	out.Migrating = migrationOf(set, pod) != nil
+	out.Migrating = set.Migration(pod) != nil
 	if p := set.For(pod.Labels); p != nil && !elsewhere(pod) {
 		if i, ok := g.index[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}]; ok {
 			out.Policy = i
@@ -152,7 +152,7 @@ func claims(pod *corev1.Pod) bool {
 func whole(w placement.Workload) bool {
 	serving := int32(0)
 	for _, m := range w.Members {
-		if m.DeletionTimestamp == nil && ready(m.Pod) {
+		if placement.Ready(m.Pod) {
 			serving++
 		}
 	}

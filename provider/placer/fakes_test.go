@@ -131,7 +131,7 @@ func newWorld(t *testing.T, change func(*v1alpha1.OffloadPolicy), pods ...*corev
 		objects = append(objects, pod.DeepCopy())
 	}
 	w := &world{
-		policies: &fakePolicies{sets: map[string]policy.Set{"shop": policy.NewSet([]*v1alpha1.OffloadPolicy{p})}},
+		policies: &fakePolicies{sets: map[string]policy.Set{"shop": policy.NewSet([]*v1alpha1.OffloadPolicy{p}, nil)}},
 		caches: &fakeCaches{pods: pods, workloads: map[string]placement.Workload{}, nodes: []*corev1.Node{
 			node("home-1", ""), node("spillway-west", "west"), node("spillway-east", "east"), node("home-2", ""),
 		}},

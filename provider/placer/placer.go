@@ -131,7 +131,7 @@ func (p *Placer) await(ctx context.Context, changed *bell) bool {
 // wanted says whether a namespace has pods to place.
 func wanted(sets map[string]policy.Set) bool {
 	for _, set := range sets {
-		if len(set.Bursts()) > 0 || hasMigrations(set) {
+		if len(set.Bursts()) > 0 || len(set.Migrations()) > 0 {
 			return true
 		}
 	}

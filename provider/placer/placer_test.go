@@ -39,7 +39,7 @@ func TestPlacer_BeginsWhenItIsNeeded(t *testing.T) {
 				policies := &fakePolicies{sets: map[string]policy.Set{}}
 				policies.unknown.Store(true)
 				if row.policy != nil {
-					policies.sets["shop"] = policy.NewSet([]*v1alpha1.OffloadPolicy{row.policy})
+					policies.sets["shop"] = policy.NewSet([]*v1alpha1.OffloadPolicy{row.policy}, nil)
 				}
 				client := fake.NewClientset(row.pods...)
 				failures := 2
@@ -76,7 +76,7 @@ func TestPlacer_BeginsWhenItIsNeeded(t *testing.T) {
 					}
 				}
 				if !row.begins {
-					policies.sets = map[string]policy.Set{"shop": policy.NewSet([]*v1alpha1.OffloadPolicy{burstPolicy()})}
+					policies.sets = map[string]policy.Set{"shop": policy.NewSet([]*v1alpha1.OffloadPolicy{burstPolicy()}, nil)}
 					changed.ring()
 					if synctest.Wait(); !<-begun {
 						t.Error("not begun when there is a policy")
