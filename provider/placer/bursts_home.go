@@ -68,6 +68,17 @@ func (g *gathered) atOnce(pod *corev1.Pod) int {
 	return defaultAtOnce
 }
 
+// noting is the Mover of a sweep: what it has ended is not looked at again before the caches show it.
+type noting struct{ *bursts }
+
+func (n noting) Move(ctx context.Context, m placement.Move) (refused bool, err error) {
+	refused, err = n.mover.Move(ctx, m)
+	if !refused && err == nil {
+		n.wrote[m.Pod.UID] = write{m.Pod.ResourceVersion, n.cfg.Clock.Now()}
+	}
+	return refused, err
+}
+
 // move has a pod moved; the Mover tells why.
 func (b *bursts) move(ctx context.Context, m placement.Move, d placement.Decision, w *wakeup) {
 	m.Why = d.Message

@@ -120,7 +120,7 @@ type world struct {
 }
 
 // newWorld has two peers, two nodes at home, and a policy in namespace shop for pods with app=web.
-func newWorld(t *testing.T, change func(*v1alpha1.OffloadPolicy), pods ...*corev1.Pod) *world {
+func newWorld(t testing.TB, change func(*v1alpha1.OffloadPolicy), pods ...*corev1.Pod) *world {
 	t.Helper()
 	p := burstPolicy()
 	if change != nil {
