@@ -2,6 +2,7 @@ package placer
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,9 +258,9 @@ func TestBursts_RunGathersChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
 		w.bursts.cfg.Clock = clock.RealClock{}
-		decided := 0
+		var decided atomic.Int32
 		w.decide = func(in placement.Input) placement.Outcome {
-			decided++
+			decided.Add(1)
 			return placement.Outcome{Policies: make([]placement.State, 1), Next: in.Now.Add(time.Minute)}
 		}
 		go w.run(t.Context())
@@ -269,15 +270,15 @@ func TestBursts_RunGathersChanges(t *testing.T) {
 			<-time.After(time.Millisecond)
 		}
 		<-time.After(time.Second)
-		if decided != 1 {
-			t.Errorf("decided %d times about changes within %s", decided, gatherFor)
+		if decided.Load() != 1 {
+			t.Errorf("decided %d times about changes within %s", decided.Load(), gatherFor)
 		}
 		<-time.After(time.Minute)
-		if decided != 2 {
-			t.Errorf("decided %d times within the minute after which it was to be decided again", decided-1)
+		if decided.Load() != 2 {
+			t.Errorf("decided %d times within the minute after which it was to be decided again", decided.Load()-1)
 		}
 		w.policies.notify("shop")
-		if <-time.After(time.Second); decided != 3 {
+		if <-time.After(time.Second); decided.Load() != 3 {
 			t.Error("not decided again when policies have changed")
 		}
 	})
