@@ -169,7 +169,7 @@ func comingHome(s placement.State, away int) metav1.Condition {
 	case away == 0:
 		c.Reason, c.Message = v1alpha1.ReasonNothingToReturn, "no pod of this policy is in a peer"
 	case s.Held == "":
-		c.Reason, c.Message = v1alpha1.ReasonNothingToReturn, "the pods in peers stay there: they did not overflow, have a volume there, or no controller would make others at home"
+		c.Reason, c.Message = v1alpha1.ReasonNothingToReturn, "none of the pods in peers can come home: those can that overflowed, run, have no claim, and have a controller that makes others"
 	}
 	return c
 }

@@ -34,7 +34,7 @@ func TestConditions(t *testing.T) {
 			"True Overflowed: 0 pods at home, 7 in peers (west 7)", "True Returning: 2 pods can come home"},
 		"none would be made anew": {placement.State{Peers: map[string]int{"west": 7}}, "",
 			"True Overflowed: 0 pods at home, 7 in peers (west 7)",
-			"False NothingToReturn: the pods in peers stay there: they did not overflow, have a volume there, or no controller would make others at home"},
+			"False NothingToReturn: none of the pods in peers can come home: those can that overflowed, run, have no claim, and have a controller that makes others"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
