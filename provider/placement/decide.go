@@ -94,7 +94,7 @@ func (p *pass) claim(pod Pod) *claim {
 	if pod.Policy >= 0 && pod.Policy < len(p.rules) {
 		c.rule = p.rules[pod.Policy]
 	}
-	c.shape = p.board.shape(pod.Pod, p.board.units.needs(pod.Requests), false)
+	c.shape = p.board.shape(pod.Pod, p.board.needs(pod), false)
 	i, known := p.board.byName[pod.Spec.NodeName]
 	switch {
 	case known && p.board.nodes[i].peer != Home:

@@ -24,6 +24,7 @@ type rule struct {
 	Policy
 	after, autoscalerWait, stabilization time.Duration
 	maxConcurrent                        int
+	failed                               int // how often in a row home had no room for who came
 	headroom                             int64
 	threshold                            vector // nil: none
 	limits                               []vector

@@ -86,6 +86,16 @@ type Decision struct {
 type History struct {
 	// Room has, for each policy by namespace/name that has pods away, how many of them could have come home, oldest first.
 	Room map[string][]Sample
+	// Returned has, by the same names, what became of those that did.
+	Returned map[string]Return
+}
+
+// Return is when pods of a policy came home, and whether they stayed.
+type Return struct {
+	// Last is when pods were last told to come home; zero once it is known that home had no room for all of them.
+	Last time.Time
+	// Failed is how often in a row there was none. Each time doubles the time that there has to be room.
+	Failed int
 }
 
 // Sample is how many pods could have come home at any time since At. In a History the counts rise: what had room for more pods for

@@ -19,6 +19,7 @@ import (
 // board is the nodes and what pods need of them, read once: vectors instead of maps, and pods that are alike share a shape.
 type board struct {
 	units  units
+	single []single         // of units, the last ones
 	nodes  []node           // in the order of their names
 	home   []int            // own nodes that take pods
 	peers  map[string][]int // virtual nodes, by peer
@@ -59,12 +60,13 @@ type shape struct {
 
 func newBoard(in Input) *board {
 	b := &board{
-		units: newUnits(in.Pods), peers: map[string][]int{}, byName: map[string]int{}, kinds: map[string]*class{}, shapes: map[string]*shape{},
+		single: newSingles(in.Pods), peers: map[string][]int{}, byName: map[string]int{}, kinds: map[string]*class{}, shapes: map[string]*shape{},
 	}
+	b.units = newUnits(in.Pods, b.single)
 	nodes := slices.SortedFunc(slices.Values(in.Nodes), func(a, c *corev1.Node) int { return cmp.Compare(a.Name, c.Name) })
 	for i, n := range nodes {
 		peer := n.Labels[v1alpha1.LabelPeer]
-		b.nodes = append(b.nodes, node{n, peer, refusal(n), b.units.have(n.Status.Allocatable)})
+		b.nodes = append(b.nodes, node{n, peer, refusal(n), b.has(n)})
 		b.byName[n.Name] = i
 		if peer != Home {
 			b.peers[peer] = append(b.peers[peer], i)
@@ -74,6 +76,30 @@ func newBoard(in Input) *board {
 	}
 	return b
 }
+
+// has is what a node can give to pods.
+func (b *board) has(n *corev1.Node) vector {
+	v := b.units.have(n.Status.Allocatable)
+	for i := b.common(); i < len(v); i++ {
+		v[i] = 1
+	}
+	return v
+}
+
+// needs is what a pod takes of its node.
+func (b *board) needs(pod Pod) vector {
+	v := b.units.have(pod.Requests)
+	v[0] = 1
+	for i, s := range b.single {
+		if s.taken(pod.Pod) {
+			v[b.common()+i] = 1
+		}
+	}
+	return v
+}
+
+// common is how many of the units are resources.
+func (b *board) common() int { return len(b.units) - len(b.single) }
 
 // refusal says why a node takes no pods; empty when it does.
 func refusal(n *corev1.Node) string {

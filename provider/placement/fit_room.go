@@ -31,10 +31,10 @@ func (v vector) short(needs vector) int {
 	return -1
 }
 
-// units are the names of the resources that pods request, in the order that vectors have them.
+// units are the names of the resources that pods request and of singles, in the order that vectors have them.
 type units []corev1.ResourceName
 
-func newUnits(pods []Pod) units {
+func newUnits(pods []Pod, singles []single) units {
 	seen := map[corev1.ResourceName]bool{}
 	for i := range pods {
 		for name := range pods[i].Requests {
@@ -42,7 +42,11 @@ func newUnits(pods []Pod) units {
 		}
 	}
 	delete(seen, corev1.ResourcePods)
-	return append(units{corev1.ResourcePods}, slices.Sorted(maps.Keys(seen))...)
+	out := append(units{corev1.ResourcePods}, slices.Sorted(maps.Keys(seen))...)
+	for _, s := range singles {
+		out = append(out, s.name)
+	}
+	return out
 }
 
 func amount(name corev1.ResourceName, q resource.Quantity) int64 {
@@ -63,13 +67,6 @@ func (u units) have(list corev1.ResourceList) vector {
 	return v
 }
 
-// needs is what one pod with these requests takes.
-func (u units) needs(requests corev1.ResourceList) vector {
-	v := u.have(requests)
-	v[0] = 1
-	return v
-}
-
 // limits is the most that a list and a number of pods allow.
 func (u units) limits(pods *int32, list corev1.ResourceList) vector {
 	v := make(vector, len(u))
@@ -85,10 +82,14 @@ func (u units) limits(pods *int32, list corev1.ResourceList) vector {
 	return v
 }
 
-// over is the first resource of which used and needs together are more than limit; -1: none.
-func over(used, needs, limit vector) int {
+// over is the first resource of which used and needs together are more than limit; -1: none. counted: used has the needs already.
+func over(used, needs, limit vector, counted bool) int {
 	for i, l := range limit {
-		if l != unlimited && needs[i] > 0 && used[i]+needs[i] > l {
+		sum := used[i]
+		if !counted {
+			sum += needs[i]
+		}
+		if l != unlimited && needs[i] > 0 && sum > l {
 			return i
 		}
 	}
@@ -102,6 +103,8 @@ func (u units) say(i int, n int64) string {
 		return "1 pod"
 	case i == 0:
 		return resource.NewQuantity(n, resource.DecimalSI).String() + " pods"
+	case strings.Contains(string(name), " "):
+		return string(name)
 	case name == corev1.ResourceCPU:
 		return "cpu " + resource.NewMilliQuantity(n, resource.DecimalSI).String()
 	case name == corev1.ResourceMemory || name == corev1.ResourceEphemeralStorage || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix):
@@ -200,7 +203,7 @@ func (r *room) slack(s *shape, percent int64) int {
 		}
 		r.sums[s.class] = free
 	}
-	for i, n := range s.needs {
+	for i, n := range s.needs[:r.common()] {
 		if n > 0 && free[i]-n < all[i]/100*percent+all[i]%100*percent/100 {
 			return i
 		}

@@ -94,6 +94,20 @@ func withGate(p *Pod) {
 	p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.GatePlacement}}
 }
 
+func withHostPort(p *Pod) {
+	p.Spec.Containers = []corev1.Container{{Ports: []corev1.ContainerPort{{HostPort: 80}}}}
+}
+
+// alone is a pod that stands none like itself on its node.
+func alone(p *Pod) {
+	p.Labels["app"] = "web"
+	p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+			TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: p.Labels},
+		}},
+	}}
+}
+
 func withPriority(n int32) podOption { return func(p *Pod) { p.Spec.Priority = &n } }
 
 func requesting(pairs ...string) podOption { return func(p *Pod) { p.Requests = amounts(pairs...) } }

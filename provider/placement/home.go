@@ -32,7 +32,7 @@ func (p *pass) comeHome() {
 	for _, r := range rules {
 		back = append(back, p.onTheWay(r))
 	}
-	p.out.History = History{Room: map[string][]Sample{}}
+	p.out.History = History{Room: map[string][]Sample{}, Returned: map[string]Return{}}
 	for i, r := range rules {
 		p.bringHome(r, back[i], seen)
 	}
@@ -147,23 +147,37 @@ func (p *pass) atHome(c *claim) *shape {
 func (p *pass) bringHome(r *rule, back *returning, seen *room) {
 	r.state.Returning = back.leaving
 	away := r.candidates()
+	refused, until := p.turnedAway(r)
+	p.judge(r, refused)
 	if len(away) == 0 {
 		return
 	}
-	now, why := p.fitting(r, away, seen)
+	now, why := 0, ""
+	if refused != nil {
+		p.again(until)
+		why = refused.Name + " found no room at home a short while ago"
+	} else {
+		now, why = p.fitting(r, away, seen)
+	}
 	stable := p.remember(r, now)
 	r.state.Returnable = min(stable, now)
-	slots := r.maxConcurrent - back.inFlight
-	if slots <= 0 {
+	h := &homecoming{
+		pass: p, rule: r, slots: r.maxConcurrent - back.inFlight, stable: r.state.Returnable, used: slices.Clone(r.home),
+	}
+	if h.slots <= 0 {
 		p.again(back.until)
 	}
-	h := &homecoming{pass: p, rule: r, slots: slots, stable: r.state.Returnable, used: slices.Clone(r.home)}
 	h.used.add(back.coming, 1)
 	for _, c := range away {
 		if h.slots <= 0 {
 			break
 		}
 		h.consider(c)
+	}
+	if h.sent > 0 {
+		last := p.out.History.Returned[r.key()]
+		last.Last = p.in.Now
+		p.out.History.Returned[r.key()] = last
 	}
 	r.state.Returning += h.sent
 	if r.state.Returning == 0 {
@@ -223,9 +237,6 @@ func (r *rule) order() func(peer string) float64 {
 
 // fitting is how many of the pods find room at home, one after the other, and why not more.
 func (p *pass) fitting(r *rule, away []*claim, seen *room) (n int, why string) {
-	if c := p.turnedAway(r); c != nil {
-		return 0, fmt.Sprintf("%s found no room at home a short while ago", c.Name)
-	}
 	sim, used := seen.clone(), slices.Clone(r.home)
 	for _, c := range away {
 		at, no := p.fits(sim, used, c, r.headroom)
@@ -243,23 +254,24 @@ func (p *pass) fitting(r *rule, away []*claim, seen *room) (n int, why string) {
 
 // turnedAway is a pod of the policy that found no room at home within the time that there has to be room: whatever the figures say,
 // the scheduler sees none, for reasons that only it knows.
-func (p *pass) turnedAway(r *rule) *claim {
+func (p *pass) turnedAway(r *rule) (c *claim, until time.Time) {
 	for _, c := range r.pods {
-		if cond := c.unschedulable(); cond != nil && c.Spec.NodeName == "" && !c.ending() && len(c.shape.class.home) > 0 {
-			if until := cond.LastTransitionTime.Add(r.stabilization); p.in.Now.Before(until) {
-				p.again(until)
-				return c
-			}
+		cond := c.unschedulable()
+		if cond == nil || c.Spec.NodeName != "" || c.ending() || len(c.shape.class.home) == 0 {
+			continue
+		}
+		if until = cond.LastTransitionTime.Add(r.stabilization); p.in.Now.Before(until) {
+			return c, until
 		}
 	}
-	return nil
+	return nil, time.Time{}
 }
 
 // fits is the node at home that has room for the pod that is made instead of this one; -1: none, and why.
 func (p *pass) fits(in *room, used vector, c *claim, headroom int64) (at int, why string) {
 	r, s := c.rule, p.atHome(c)
 	if r.threshold != nil {
-		if unit := over(used, s.needs, r.threshold); unit >= 0 {
+		if unit := over(used, s.needs, r.threshold, false); unit >= 0 {
 			return -1, "the threshold of " + p.board.units.say(unit, r.threshold[unit]) + " is reached"
 		}
 	}

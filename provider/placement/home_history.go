@@ -13,16 +13,34 @@ func (p *pass) remember(r *rule, now int) (stable int) {
 		samples = samples[1:]
 	}
 	p.out.History.Room[r.key()] = samples
-	next := samples[0]
-	if !next.At.After(long) {
-		stable = next.Count
-		if len(samples) == 1 {
-			return stable
+	for _, s := range samples {
+		if s.At.After(long) && s.Count > stable {
+			p.again(s.At.Add(r.stabilization))
+			break
 		}
-		next = samples[1]
+		stable = s.Count
 	}
-	p.again(next.At.Add(r.stabilization))
 	return stable
+}
+
+// judge learns from how the last homecoming of a policy went. When home turned a pod away soon after, the figures have promised too
+// much, or the load is back: there has to be room for twice as long the next time, so that nobody moves to and fro.
+func (p *pass) judge(r *rule, refused *claim) {
+	last, known := p.in.History.Returned[r.key()]
+	if !known {
+		return
+	}
+	switch long := r.stabilization << last.Failed; {
+	case last.Last.IsZero():
+	case refused != nil && !refused.CreationTimestamp.Time.Before(last.Last.Truncate(time.Second)):
+		last = Return{Failed: min(last.Failed+1, maxDoubled)}
+	case p.in.Now.Sub(last.Last) > long:
+		last = Return{}
+	}
+	if last != (Return{}) {
+		p.out.History.Returned[r.key()] = last
+	}
+	r.failed, r.stabilization = last.Failed, r.stabilization<<last.Failed
 }
 
 // note returns the samples with one more. Those of as many pods or more become that one: at any time since the first of them there was
@@ -107,8 +125,12 @@ func (p *pass) held(r *rule, h *homecoming, now int, why string) string {
 				break
 			}
 		}
-		return fmt.Sprintf("there is room at home for %s since %s: they come home at %s if it stays", count(since.Count),
+		held := fmt.Sprintf("there is room at home for %s since %s: they come home at %s if it stays", count(since.Count),
 			clock(since.At), clock(since.At.Add(r.stabilization)))
+		if r.failed > 0 {
+			held += fmt.Sprintf(" (there has to be room for %s, since home soon had no room again %d times in a row)", r.stabilization, r.failed)
+		}
+		return held
 	}
 	return "there is no room at home beside pods that are on their way"
 }

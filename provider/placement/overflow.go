@@ -52,7 +52,7 @@ func (p *pass) gate(c *claim) {
 		p.admit(c, ReasonNoThreshold, "no policy with a threshold governs it: stays at home")
 		return
 	}
-	unit := over(r.home, c.shape.needs, r.threshold)
+	unit := over(r.home, c.shape.needs, r.threshold, false)
 	if unit < 0 {
 		p.admit(c, ReasonWithinThreshold, fmt.Sprintf("stays at home, within the threshold of policy %s", r.key()))
 		return

@@ -48,7 +48,7 @@ func (p *pass) choose(c *claim) (node int, peer, message string) {
 	}
 	options, refusals := p.options(c)
 	if len(options) == 0 {
-		message = "No peer takes it: " + several(refusals)
+		message = "No peer takes it: " + several(refusals, len(r.Peers))
 		if len(refusals) == 0 {
 			message = "The policy names no peer"
 		}
@@ -93,91 +93,78 @@ func (r *rule) best(options []option) (option, string) {
 func (r *rule) load(o option) int64   { return int64(r.state.Peers[r.Peers[o.index].Name]) + 1 }
 func (r *rule) weight(o option) int64 { return int64(max(1, r.Peers[o.index].Weight)) }
 
-// options are the peers that take a pod now, in the order of the policy, and why the others do not.
-func (p *pass) options(c *claim) (options []option, refusals []string) {
-	r := c.rule
-	if len(c.sent) > 0 {
-		return p.filter(c, p.untried(c), c.goes())
-	}
-	open := r.open[c.shape]
-	if open == nil {
-		open = p.allowed(c)
-		r.open[c.shape] = open
-	}
-	return p.filter(c, open, nil)
-}
-
-// prospects are the peers of a policy as pods of one shape see them. Who is refused once stays refused: room and limits only shrink
-// while pods are placed.
+// prospects are the peers of a policy as pods of one shape see them.
 type prospects struct {
-	access   []access
-	refusals []string // by peer; empty: not refused yet
+	access []access
+	full   []bool // stays so: room only shrinks while pods are placed
 }
 
-// allowed are the peers that a pod may run in, room apart.
-func (p *pass) allowed(c *claim) *prospects {
-	out := &prospects{}
-	for _, peer := range c.rule.Peers {
-		a := p.board.access(c.shape.class, peer.Name)
-		out.access = append(out.access, a)
-		out.refusals = append(out.refusals, a.why)
+func (p *pass) prospects(c *claim) *prospects {
+	open := c.rule.open[c.shape]
+	if open == nil {
+		open = &prospects{full: make([]bool, len(c.rule.Peers))}
+		for _, peer := range c.rule.Peers {
+			open.access = append(open.access, p.board.access(c.shape.class, peer.Name))
+		}
+		c.rule.open[c.shape] = open
 	}
-	return out
+	return open
 }
 
-// untried leaves out the peers where it was tried more often than in others, and the last one: the pod tolerates it already.
-func (p *pass) untried(c *claim) *prospects {
-	out, times, fewest := p.allowed(c), c.goes(), math.MaxInt
-	for i, peer := range c.rule.Peers {
-		if out.refusals[i] == "" {
+// options are the peers that take a pod now, in the order of the policy; when there is none, refusals say why, of the first ones. A peer
+// is not tried again before all others were, and not twice in a row: the pod tolerates it already.
+func (p *pass) options(c *claim) (options []option, refusals []string) {
+	r, open, times, fewest := c.rule, p.prospects(c), c.goes(), math.MaxInt
+	for i, peer := range r.Peers {
+		if open.access[i].why == "" {
 			fewest = min(fewest, times[peer.Name])
 		}
 	}
-	for i, peer := range c.rule.Peers {
-		if out.refusals[i] == "" && (times[peer.Name] > fewest || c.spot == toPeer && peer.Name == c.peer) {
-			out.refusals[i] = "was tried"
-		}
+	tried := func(peer string) bool { return times[peer] > fewest || c.spot == toPeer && peer == c.peer }
+	limited := func(i int) int { // a pod counts already in peers that it was sent to
+		return over(r.away[r.Peers[i].Name], c.shape.needs, r.limits[i], times[r.Peers[i].Name] > 0)
 	}
-	return out
-}
-
-// filter keeps the peers that have room, by limits and nodes. A pod counts already in those that it was sent to.
-func (p *pass) filter(c *claim, open *prospects, counted map[string]int) (options []option, refusals []string) {
-	r, needs := c.rule, c.shape.needs
 	for i, peer := range r.Peers {
-		if open.refusals[i] != "" {
+		if open.full[i] || open.access[i].why != "" || tried(peer.Name) || limited(i) >= 0 {
 			continue
 		}
-		node := p.room.among(open.access[i].nodes, needs)
-		unit := over(r.away[peer.Name], needs, r.limits[i])
-		switch {
-		case unit >= 0 && counted[peer.Name] == 0:
-			open.refusals[i] = "is at the policy's limit of " + p.board.units.say(unit, r.limits[i][unit])
-		case node < 0:
-			open.refusals[i] = p.tight(open.access[i].nodes, needs)
-		default:
+		if node := p.room.among(open.access[i].nodes, c.shape.needs); node >= 0 {
 			options = append(options, option{i, node})
+		} else {
+			open.full[i] = true
 		}
 	}
-	if len(options) > 0 {
-		return options, nil
-	}
-	for i, why := range open.refusals {
+	for i := 0; i < min(len(r.Peers), maxNamed) && len(options) == 0; i++ {
+		why, unit := open.access[i].why, limited(i)
+		switch {
+		case why != "":
+		case tried(r.Peers[i].Name):
+			why = "was tried"
+		case unit >= 0:
+			why = "is at the policy's limit of " + p.board.units.say(unit, r.limits[i][unit])
+		default:
+			why = p.tight(open.access[i].nodes, c.shape.needs)
+		}
 		refusals = append(refusals, r.Peers[i].Name+" "+why)
 	}
-	return nil, refusals
+	return options, refusals
 }
 
 // tight says which room is missing on nodes, by the first of them.
 func (p *pass) tight(nodes []int, needs vector) string {
 	free := p.room.free[nodes[0]]
 	unit := free.short(needs)
+	if unit >= p.board.common() {
+		return "has no room for " + p.board.units.say(unit, 1)
+	}
 	return fmt.Sprintf("has no room for %s (%s free)", p.board.units.say(unit, needs[unit]), p.board.units.say(unit, max(0, free[unit])))
 }
 
-func several(what []string) string {
-	if len(what) > maxNamed {
-		return strings.Join(what[:maxNamed], "; ") + fmt.Sprintf("; and %d others", len(what)-maxNamed)
+// several writes refusals, the first ones of as many as there are peers.
+func several(refusals []string, peers int) string {
+	out := strings.Join(refusals, "; ")
+	if others := peers - len(refusals); others > 0 {
+		out += fmt.Sprintf("; and %d others", others)
 	}
-	return strings.Join(what, "; ")
+	return out
 }

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -224,6 +225,36 @@ func TestDecide_Threshold(t *testing.T) {
 				t.Errorf("decisions (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestDecide_WeightsAreProportions(t *testing.T) {
+	in := Input{
+		Now: noon(), Nodes: []*corev1.Node{virtualNode("west", "100"), virtualNode("east", "100"), virtualNode("south", "2")},
+		Policies: []Policy{policyOf(v1alpha1.Burst{Choose: v1alpha1.BurstWeighted}, "west", "east", "south")},
+	}
+	for i, weight := range []int32{1, 3, 2} {
+		in.Policies[0].Peers[i].Weight = weight
+	}
+	for i := range 18 {
+		in.Pods = append(in.Pods, newPod(fmt.Sprintf("web-%d", i), stuck(10*time.Second)))
+	}
+	// south has room for two of its six: the others are divided as one to three.
+	if diff := cmp.Diff(map[string]int{"west": 4, "east": 12, "south": 2}, Decide(in).Policies[0].Peers); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestDecide_NamesSomePeersOnly(t *testing.T) {
+	out := Decide(Input{
+		Now: noon(), Policies: []Policy{policyOf(v1alpha1.Burst{}, "a", "b", "c", "d", "e"), policyOf(v1alpha1.Burst{})},
+		Pods: []Pod{newPod("web-1", stuck(10*time.Second)), newPod("web-2", stuck(10*time.Second), func(p *Pod) { p.Policy = 1 })},
+	})
+	want := "Wait web-1: NoPeerHasRoom: " + stuckFor10s +
+		"No peer takes it: a has no node here; b has no node here; c has no node here; and 2 others\n" +
+		"Wait web-2: NoPeerHasRoom: " + stuckFor10s + "The policy names no peer\n"
+	if diff := cmp.Diff(want, words(out.Decisions)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
