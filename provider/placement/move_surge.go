@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
@@ -21,35 +22,50 @@ func (v *moveView) surge() ([]Move, bool) {
 	return moves, len(moves) == 0 && asWished && len(v.released) == 0 && owned == int(v.Replicas) && ready == owned
 }
 
-// restore gives back pods that were let go of and are where they should be after all, each for a pod that is not made yet, not placed
-// yet, or that has to leave. The ReplicaSet then has one too many and ends, of its own accord, what is not Ready before what is, and
-// what costs less before what costs more: so there are never fewer Ready pods than without it.
+// restore gives back pods that were let go of and are where they should be after all, each for another one. The ReplicaSet then has one too
+// many and ends one, of its own accord: so there are never fewer Ready pods than without it.
 func (v *moveView) restore(hash string) []Move {
 	var moves []Move
 	kept := v.released[:0:0]
 	for _, m := range v.released {
-		owned, _ := v.owned()
-		missing := owned < int(v.Replicas)
-		exchange := missing || len(v.unplaced) > 0 || len(v.leaving) > 0
-		if len(v.arrived) >= v.want() || !exchange || m.Place != v.wish.To || !Ready(m.Pod) ||
-			m.Labels[appsv1.DefaultDeploymentUniqueLabelKey] != hash+MovingSuffix {
+		mine := m.Labels[appsv1.DefaultDeploymentUniqueLabelKey] == hash+MovingSuffix
+		if !mine || m.Place != v.wish.To || !Ready(m.Pod) || countReady(v.arrived) >= v.want() {
 			kept = append(kept, m)
 			continue
 		}
-		move := Move{Kind: Restore, Pod: m.Pod, Why: "It stays where it is. " + v.wish.Why}
-		switch {
-		case missing:
-		case len(v.unplaced) > 0: // not scheduled: the first that the ReplicaSet ends
-			v.unplaced = v.unplaced[1:]
-		default:
-			move.Instead = v.leaving[0].Pod
-			v.leaving = v.leaving[1:]
+		instead, ok := v.giveUp()
+		if !ok {
+			kept = append(kept, m)
+			continue
 		}
-		moves = append(moves, move)
+		moves = append(moves, Move{Kind: Restore, Pod: m.Pod, Instead: instead, Why: "It stays where it is. " + v.wish.Why})
 		v.arrived = append(v.arrived, m)
 	}
 	v.released = kept
 	return moves
+}
+
+// giveUp takes away the pod that a ReplicaSet ends when it has one too many: what is not made yet or not placed yet goes without help, then
+// what is not Ready, where it should be too, since a pod that serves there is better; then what costs least.
+func (v *moveView) giveUp() (instead *corev1.Pod, ok bool) {
+	owned, _ := v.owned()
+	starting := slices.IndexFunc(v.arrived, func(m Member) bool { return !Ready(m.Pod) })
+	switch {
+	case owned < int(v.Replicas):
+		return nil, true
+	case len(v.unplaced) > 0:
+		v.unplaced = v.unplaced[1:]
+		return nil, true
+	case starting >= 0 && (len(v.leaving) == 0 || Ready(v.leaving[0].Pod)):
+		instead = v.arrived[starting].Pod
+		v.arrived = slices.Delete(slices.Clone(v.arrived), starting, starting+1)
+		return instead, true
+	case len(v.leaving) > 0:
+		instead = v.leaving[0].Pod
+		v.leaving = v.leaving[1:]
+		return instead, true
+	}
+	return nil, false
 }
 
 // finish ends pods that were let go of: those that serve nobody, and as many of the others as there are Ready pods too many. Counting

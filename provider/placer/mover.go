@@ -107,11 +107,20 @@ func (m *mover) restore(ctx context.Context, move placement.Move) error {
 	return err
 }
 
+// evict asks for the end of a pod. One that was not Ready must be as it was seen, and is looked at first: an eviction that fails by its
+// precondition costs the budget a pod for two minutes (PodDisruptionBudgetStatus.disruptedPods).
 func (m *mover) evict(ctx context.Context, move placement.Move) (refused bool, err error) {
 	pod := move.Pod
 	must := metav1.NewUIDPreconditions(string(pod.UID))
 	if !placement.Ready(pod) {
 		must.ResourceVersion = &pod.ResourceVersion
+		is, err := m.client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && (is.UID != pod.UID || is.ResourceVersion != pod.ResourceVersion) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("get pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		}
 	}
 	err = m.client.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},

@@ -1,6 +1,7 @@
 package placer
 
 import (
+	stdcmp "cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,6 +79,7 @@ func TestMover_Move(t *testing.T) {
 		`"annotations":{"spillway.dev/moving":null,"spillway.dev/placement":"Back."}}}`
 	for name, row := range map[string]struct {
 		move   placement.Move
+		now    string // the pod's resourceVersion, when it has changed since it was seen
 		writes []string
 		events []string
 	}{
@@ -95,6 +97,7 @@ func TestMover_Move(t *testing.T) {
 			writes: []string{"evict web-0 uid web-0 resourceVersion 7"},
 			events: []string{"Normal Moving It ends here, and its controller makes another one. Step 1."},
 		},
+		"evict what may be Ready by now": {move: placement.Move{Kind: placement.Evict, Pod: starting(owned()), Why: "Step 1."}, now: "8"},
 		"evict what was released": {
 			move: placement.Move{Kind: placement.Evict, Pod: released(), Why: "The others do."}, writes: []string{"evict web-0 uid web-0"},
 			events: []string{"Normal Moved The others do."},
@@ -117,7 +120,9 @@ func TestMover_Move(t *testing.T) {
 		"restored already": {move: placement.Move{Kind: placement.Restore, Pod: owned(), Why: "Back."}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, events := fake.NewClientset(), record.NewFakeRecorder(10)
+			there := row.move.Pod.DeepCopy()
+			there.ResourceVersion = stdcmp.Or(row.now, there.ResourceVersion)
+			client, events := fake.NewClientset(there), record.NewFakeRecorder(10)
 			writes := movesDone(client, nil)
 			if refused, err := NewMover(client, events).Move(t.Context(), row.move); err != nil || refused {
 				t.Fatalf("refused %v, %v", refused, err)
