@@ -88,9 +88,10 @@ func (p *Placer) Run(ctx context.Context) {
 	seen := NewCaches(p.cfg.Client, b.bell.ring)
 	mover := NewMover(p.cfg.Client, p.cfg.Events)
 	b.caches, b.mover = seen, mover
+	m := newMigrations(p.cfg, seen, mover)
 	b.sweep = func(ctx context.Context) (bool, error) { return Sweep(ctx, seen, noting{b}, nil) }
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context){seen.Run, b.run, newMigrations(p.cfg, seen, mover).run} {
+	for _, run := range []func(context.Context){seen.Run, b.run, m.run} {
 		wg.Go(func() { run(ctx) })
 	}
 	wg.Wait()
