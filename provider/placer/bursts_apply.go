@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,6 +40,7 @@ func (b *bursts) apply(ctx context.Context, g *gathered, decisions []placement.D
 		if b.busy(d.Pod, w) {
 			continue
 		}
+		d.Message = sentence(d.Message)
 		switch d.Action {
 		case placement.Overflow:
 			b.overflow(ctx, d, w.now)
@@ -51,6 +53,14 @@ func (b *bursts) apply(ctx context.Context, g *gathered, decisions []placement.D
 		}
 	}
 	b.comeHome(ctx, g, home, w)
+}
+
+// sentence begins with a capital letter: others put it behind one of their own.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 // busy says whether a pod is left alone for now: this pass has written it, or a write has failed.

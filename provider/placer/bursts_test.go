@@ -29,12 +29,12 @@ func TestBursts_OverflowOnceAndSayWhy(t *testing.T) {
 	again := w.pass(t.Context())
 	want := []string{`web-1 {"metadata":{"uid":"uid-web-1","resourceVersion":"7","annotations":{` +
 		`"controller.kubernetes.io/pod-deletion-cost":"-100","spillway.dev/burst":"west=2026-01-02T15:04:05Z",` +
-		`"spillway.dev/placement":"no room at home for 10s"}},"spec":{"tolerations":[` +
+		`"spillway.dev/placement":"No room at home for 10s"}},"spec":{"tolerations":[` +
 		`{"key":"spillway.dev/virtual-node","operator":"Equal","value":"west","effect":"NoSchedule"}]}}`}
 	if diff := cmp.Diff(want, w.patches()); diff != "" {
 		t.Errorf("patches (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"Normal Overflowed no room at home for 10s"}, w.heard()); diff != "" {
+	if diff := cmp.Diff([]string{"Normal Overflowed No room at home for 10s"}, w.heard()); diff != "" {
 		t.Errorf("Events (-want +got):\n%s", diff)
 	}
 	if !again.IsZero() {
@@ -105,7 +105,7 @@ func TestBursts_WaitIsSaidOncePerReason(t *testing.T) {
 		w.outcome.Decisions = []placement.Decision{{Pod: pod, Action: placement.Wait, Message: message}}
 		w.pass(t.Context())
 	}
-	want := []string{"Warning NoPeerHasRoom west is full", "Warning NoPeerHasRoom east is full too"}
+	want := []string{"Warning NoPeerHasRoom West is full", "Warning NoPeerHasRoom East is full too"}
 	if diff := cmp.Diff(want, w.heard()); diff != "" || len(w.patches()) != 0 {
 		t.Errorf("Events (-want +got):\n%s", diff)
 	}
@@ -116,7 +116,7 @@ func TestBursts_AGateIsOpenedSilently(t *testing.T) {
 	w := newWorld(t, nil, pod)
 	w.outcome.Decisions = []placement.Decision{{Pod: pod, Action: placement.Admit, Reason: "WithinThreshold", Message: "stays at home"}}
 	w.pass(t.Context())
-	want := []string{`web-1 {"metadata":{"uid":"uid-web-1","resourceVersion":"7","annotations":{"spillway.dev/placement":"stays at home"}},` +
+	want := []string{`web-1 {"metadata":{"uid":"uid-web-1","resourceVersion":"7","annotations":{"spillway.dev/placement":"Stays at home"}},` +
 		`"spec":{"schedulingGates":null}}`}
 	if diff := cmp.Diff(want, w.patches()); diff != "" || len(w.heard()) != 0 {
 		t.Errorf("patches (-want +got):\n%s", diff)
@@ -143,11 +143,11 @@ func TestBursts_ComeHome(t *testing.T) {
 		w.outcome.Decisions = append(w.outcome.Decisions, placement.Decision{Pod: pods[i], Action: placement.ComeHome, Peer: "west", Message: "room at home"})
 	}
 	again := w.pass(t.Context())
-	want := placement.Wish{To: placement.Home, Count: 3, AtOnce: 2, Why: "room at home", Only: []types.UID{"uid-web-2", "uid-web-1"}}
+	want := placement.Wish{To: placement.Home, Count: 3, AtOnce: 2, Why: "Room at home", Only: []types.UID{"uid-web-2", "uid-web-1"}}
 	if diff := cmp.Diff(want, wish); diff != "" {
 		t.Errorf("wish (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"Release web-2: room at home"}, w.mover.moved); diff != "" {
+	if diff := cmp.Diff([]string{"Release web-2: Room at home"}, w.mover.moved); diff != "" {
 		t.Errorf("moves (-want +got):\n%s", diff)
 	}
 	if got := again.Sub(w.clock.Now()); got != refusedRetry || w.swept != 1 {
