@@ -145,17 +145,20 @@ func (m *misfits) write(ctx context.Context, p *v1alpha1.OffloadPolicy, s v1alph
 	if apiequality.Semantic.DeepEqual(p.Status, s) {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"status": struct {
-		v1alpha1.OffloadPolicyStatus `json:",inline"`
-		Misfits                      []v1alpha1.Misfit `json:"misfits"` // null takes the list away
-	}{s, s.Misfits}})
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": p.ResourceVersion}, // conditions that others have written since stay
+		"status": struct {
+			v1alpha1.OffloadPolicyStatus `json:",inline"`
+			Misfits                      []v1alpha1.Misfit `json:"misfits"` // null takes the list away
+		}{s, s.Misfits},
+	})
 	if err != nil {
 		return err
 	}
 	_, err = m.cfg.Policies.client(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, patch,
 		metav1.PatchOptions{FieldManager: v1alpha1.FieldManager}, "status")
-	if apierrors.IsNotFound(err) {
-		return nil
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // in the next pass, with what is there then
 	}
 	return err
 }

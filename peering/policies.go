@@ -68,7 +68,8 @@ func newPolicies(client func(namespace string) peeringclient.Policies, migration
 		Name: "offload policies", ListWatch: live.ListWatch(all, all, nil),
 		Indexers: cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc},
 		Changed: func(before, now *v1alpha1.OffloadPolicy) {
-			if before == nil || now == nil || before.Generation != now.Generation || before.UID != now.UID {
+			if before == nil || now == nil || before.Generation != now.Generation || before.UID != now.UID ||
+				before.Annotations[v1alpha1.AnnotationRepatriate] != now.Annotations[v1alpha1.AnnotationRepatriate] {
 				p.read(either(now, before).Namespace)
 			}
 		},

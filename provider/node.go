@@ -30,7 +30,8 @@ const (
 const (
 	// LabelPeer carries the name of the peering.
 	LabelPeer = "spillway.dev/peer"
-	// Taint keeps off every pod that does not tolerate it.
+	// Taint keeps off every pod that does not tolerate it. Its value is the name of the peering, so that a toleration can mean one
+	// peer alone.
 	Taint = "spillway.dev/virtual-node"
 	// labelType is what other virtual kubelets carry too: system DaemonSets are commonly written to avoid it.
 	labelType      = "type"
@@ -126,6 +127,9 @@ func (n *node) runOnce(ctx context.Context) error {
 	case <-n.changed: // is in the object
 	default:
 	}
+	if err := n.nameTaint(ctx); err != nil {
+		return err
+	}
 	controller, err := vknode.NewNodeController(n, n.object(), n.client.CoreV1().Nodes(),
 		vknode.WithNodeEnableLeaseV1WithRenewInterval(
 			n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease), leaseSeconds, leaseEvery),
@@ -207,7 +211,7 @@ func (n *node) object() *corev1.Node {
 		ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: labels},
 		Spec: corev1.NodeSpec{
 			ProviderID: "spillway://" + n.clusterID,
-			Taints:     []corev1.Taint{{Key: Taint, Effect: corev1.TaintEffectNoSchedule}},
+			Taints:     []corev1.Taint{{Key: Taint, Value: n.state.labels[LabelPeer], Effect: corev1.TaintEffectNoSchedule}},
 		},
 		Status: corev1.NodeStatus{
 			Capacity:    n.state.allocatable,

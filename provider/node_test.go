@@ -54,7 +54,7 @@ func TestWantedState(t *testing.T) {
 func TestNodeObject(t *testing.T) {
 	n := newNode("spillway-cloud", "id-2", nil, wantedState(peerWithOffer()), func() {})
 	node := n.object()
-	if len(node.Spec.Taints) != 1 || node.Spec.Taints[0].Key != Taint || node.Spec.Taints[0].Effect != corev1.TaintEffectNoSchedule {
+	if len(node.Spec.Taints) != 1 || node.Spec.Taints[0] != (corev1.Taint{Key: Taint, Value: "cloud", Effect: corev1.TaintEffectNoSchedule}) {
 		t.Errorf("taints %v: pods that do not ask for it must stay off", node.Spec.Taints)
 	}
 	for label, want := range map[string]string{

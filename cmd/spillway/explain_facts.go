@@ -261,11 +261,18 @@ func (f podFacts) keptHome() string {
 	return fmt.Sprintf("OffloadPolicy %s lets it run in no peer that there is", p.Name)
 }
 
-// tolerates says whether the pod tolerates the taint of virtual nodes.
+// tolerates says whether the pod tolerates the taint of a virtual node, under any name or that of a peer. Where no virtual node is
+// known, any toleration of that taint will do.
 func (f podFacts) tolerates() bool {
-	taint := corev1.Taint{Key: v1alpha1.TaintVirtualNode, Effect: corev1.TaintEffectNoSchedule}
+	taints := []corev1.Taint{{Key: v1alpha1.TaintVirtualNode, Effect: corev1.TaintEffectNoSchedule}}
+	for i := range f.virtual {
+		taints = append(taints, corev1.Taint{
+			Key: v1alpha1.TaintVirtualNode, Value: f.virtual[i].Labels[v1alpha1.LabelPeer], Effect: corev1.TaintEffectNoSchedule,
+		})
+	}
 	return slices.ContainsFunc(f.pod.Spec.Tolerations, func(t corev1.Toleration) bool {
-		return t.ToleratesTaint(klog.Logger{}, &taint, false)
+		return len(f.virtual) == 0 && t.Key == v1alpha1.TaintVirtualNode ||
+			slices.ContainsFunc(taints, func(taint corev1.Taint) bool { return t.ToleratesTaint(klog.Logger{}, &taint, false) })
 	})
 }
 

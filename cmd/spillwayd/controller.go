@@ -218,15 +218,20 @@ func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, u
 	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()
 
+	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"})
 	var controller *peering.Controller
 	nodes := provider.NewNodes(provider.Config{
 		Client: cfg.Client, ClusterID: cfg.ClusterID, Rules: rules{cfg.Policies}, Log: cfg.Log,
 		VolumeNamespace: systemNamespace, Kubelet: kubelets.server(),
 		Changed: func(peer string) { controller.Wake(peer) },
-		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "spillway"}),
+		Events:  recorder,
 	})
 	cfg.Nodes = virtualNodes{nodes}
 	controller, err := peering.New(cfg)
+	if err != nil {
+		return err
+	}
+	placer, err := newPlacer(cfg, nodes, recorder)
 	if err != nil {
 		return err
 	}
@@ -241,6 +246,9 @@ func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, u
 		nodes.Run(ctx, ready)
 	}()
 	<-ready
+	var placing sync.WaitGroup
+	placing.Go(func() { placer.Run(ctx) })
+	defer placing.Wait() // before another replica may lead
 	defer cfg.Policies.Notify(nodes.RulesChanged)()
 	if webhook != nil {
 		var registering sync.WaitGroup

@@ -112,9 +112,20 @@ const (
 	ComeHomeOnRequest ComeHomeWhen = "OnRequest"
 )
 
-// ConditionBursting of an OffloadPolicy with when: Burst says whether pods of it are in peers because they found no room at home, and
-// where. ConditionComingHome says whether they come home, or why not.
+// ConditionBursting of an OffloadPolicy with when: Burst is True while pods of it are in peers because they found no room at home
+// (Overflowed; the message says where), else False (AtHome). The message also says why some of them wait.
+//
+// ConditionComingHome is True while pods come home (Returning), else False: NothingToReturn, or Held (the message says by what).
 const (
 	ConditionBursting   = "Bursting"
 	ConditionComingHome = "ComingHome"
+)
+
+// Reasons of ConditionBursting and ConditionComingHome.
+const (
+	ReasonOverflowed      = "Overflowed"
+	ReasonAtHome          = "AtHome"
+	ReasonReturning       = "Returning"
+	ReasonHeld            = "Held"
+	ReasonNothingToReturn = "NothingToReturn"
 )

@@ -84,6 +84,9 @@ const (
 	// SystemNamespace is where Spillway keeps its own Secrets and Leases.
 	SystemNamespace = "spillway-system"
 
+	// FieldManagerBurst is the manager of the conditions Bursting and ComingHome of OffloadPolicies, applied server-side beside Fits.
+	FieldManagerBurst = "spillway-burst"
+
 	// FieldManagerAddress is the manager of the aliases that the controller allocates in spec.tunnel.aliases.
 	FieldManagerAddress = "spillway-address"
 

@@ -297,7 +297,7 @@ type OffloadPolicyStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions has Fits.
+	// conditions has Fits and, with when: Burst, Bursting and ComingHome.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
