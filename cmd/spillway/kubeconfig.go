@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -36,7 +38,9 @@ type cluster struct {
 	kube     kubernetes.Interface
 	peerings client.Peerings
 	policies func(namespace string) client.Policies
-	clock    *serverClock
+	// migrations of a namespace; of all, to list and watch, for the empty name
+	migrations func(namespace string) client.Migrations
+	clock      *serverClock
 }
 
 // title names the cluster in sentences, for example `provider (context "cloud")`.
@@ -122,6 +126,21 @@ func open(a access, role string) (*cluster, error) {
 	return openContext(raw, name, role)
 }
 
+// openIn is open for a command that works in one namespace: the one given, or that of the context.
+func openIn(a access, namespace string) (c *cluster, in string, err error) {
+	raw, err := loadKubeconfig(a.kubeconfig)
+	if err != nil {
+		return nil, "", err
+	}
+	name, err := contextName(raw, a.context)
+	if err != nil {
+		return nil, "", err
+	}
+	in = cmp.Or(namespace, raw.Contexts[name].Namespace, metav1.NamespaceDefault)
+	c, err = openContext(raw, name, "cluster")
+	return c, in, err
+}
+
 // openContext makes the clients for the context name of raw. It does not talk to the cluster.
 func openContext(raw *clientcmdapi.Config, name, role string) (*cluster, error) {
 	config, err := clientcmd.NewNonInteractiveClientConfig(*raw, name, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
@@ -153,6 +172,9 @@ func (c *cluster) connect(config *rest.Config) error {
 	}
 	if err == nil {
 		c.policies, err = client.NewPolicies(config)
+	}
+	if err == nil {
+		c.migrations, err = client.NewMigrations(config)
 	}
 	if err != nil {
 		return problemf("Repair that context in the kubeconfig, or use another.", "the context %q cannot be used: %s", c.context, err)
