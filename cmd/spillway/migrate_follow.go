@@ -34,7 +34,7 @@ type follower struct {
 	home      *cluster
 	migration *v1alpha1.Migration           // as it was seen last
 	each      func(now *v1alpha1.Migration) // may be nil; called for each state of it
-	step      int32                         // that was shown last
+	over      int                           // steps that are over, as was shown
 	phase     v1alpha1.MigrationPhase
 }
 
@@ -51,7 +51,7 @@ func stopped(m *v1alpha1.Migration) bool {
 // until follows until enough is true. what says what is waited for.
 func (f *follower) until(ctx context.Context, what string, enough func(*v1alpha1.Migration) bool) error {
 	uid, gone := f.migration.UID, false
-	f.step = f.migration.Status.Step
+	f.over = max(0, int(f.migration.Status.Step)-1)
 	err := follow(ctx, migrationsOf(f.home, f.migration.Namespace), named(f.migration.Name), func(found map[string]*v1alpha1.Migration) bool {
 		now := found[f.migration.Namespace+"/"+f.migration.Name]
 		if gone = now == nil || now.UID != uid; gone {
@@ -85,15 +85,17 @@ func (f *follower) interrupted() error {
 
 // show tells what has changed: each step that is over with a line, what goes on now with a bar.
 func (f *follower) show(now *v1alpha1.Migration) {
-	forward := now.Status.Phase != v1alpha1.MigrationRollingBack && now.Status.Phase != v1alpha1.MigrationRolledBack
 	steps := stepsOf(now)
-	if over := now.Status.Step - 1; forward && over >= 1 && now.Status.Step > f.step && int(over) <= len(steps) {
-		f.steps.ok(fmt.Sprintf("step %d of %d (%d %%)", over, len(steps), steps[over-1]), "")
+	over := int(now.Status.Step) - 1
+	switch now.Status.Phase {
+	case v1alpha1.MigrationCompleted:
+		over = len(steps)
+	case v1alpha1.MigrationRollingBack, v1alpha1.MigrationRolledBack:
+		over = 0
 	}
-	if now.Status.Phase == v1alpha1.MigrationCompleted && f.phase != now.Status.Phase && f.phase != "" {
-		f.steps.ok(fmt.Sprintf("step %d of %d (100 %%)", len(steps), len(steps)), "")
+	for ; f.over < min(over, len(steps)); f.over++ { // more than one when it goes fast
+		f.steps.ok(fmt.Sprintf("step %d of %d (%d %%)", f.over+1, len(steps), steps[f.over]), "")
 	}
-	f.step = now.Status.Step
 	turned := f.phase != now.Status.Phase
 	f.phase = now.Status.Phase
 	f.steps.stage(turned, progressWords(now, f.steps.style.tty))
