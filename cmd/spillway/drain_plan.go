@@ -162,7 +162,7 @@ func (p drainPlan) lines() []string {
 		lines = []string{"No pods are there that would have to go."}
 	}
 	if p.ignored > 0 {
-		lines = append(lines, plural(p.ignored, "pod")+" of DaemonSets and of the node itself stay")
+		lines = append(lines, "Left alone: "+plural(p.ignored, "pod")+" of DaemonSets or of the node itself")
 	}
 	if len(p.jobs) > 0 {
 		lines = append(lines, fmt.Sprintf("%s of Jobs will be started anew: %s", plural(len(p.jobs), "pod"), shortened(p.jobs, 5)))
