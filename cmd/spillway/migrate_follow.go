@@ -124,12 +124,13 @@ func progressWords(m *v1alpha1.Migration, bar bool) string {
 		parts = append(parts, fmt.Sprintf("%d of %d moved", moved, of))
 	}
 	steps := stepsOf(m)
-	if at := m.Status.Step; at >= 1 && int(at) <= len(steps) && !isOver(m) && m.Status.Phase != v1alpha1.MigrationRollingBack {
+	told := strings.HasPrefix(m.Status.Message, "step ")
+	if at := m.Status.Step; at >= 1 && int(at) <= len(steps) && !told && !isOver(m) && m.Status.Phase != v1alpha1.MigrationRollingBack {
 		parts = append(parts, fmt.Sprintf("step %d of %d (%d %%)", at, len(steps), steps[at-1]))
 	}
 	text := string(phaseOf(m))
 	if m.Status.Message != "" {
-		text += ": " + m.Status.Message
+		text += ": " + afterPhase(m.Status.Message)
 	}
 	return strings.Join(append(parts, text), ", ")
 }
@@ -161,10 +162,18 @@ func verdictOn(m *v1alpha1.Migration) error {
 	return nil
 }
 
+// afterPhase is a message without the phase in front, where it is said anyway.
+func afterPhase(message string) string {
+	for _, phase := range []string{"paused: ", "refused: ", "rolled back: ", "rolls back: "} {
+		message = strings.TrimPrefix(message, phase)
+	}
+	return message
+}
+
 // whyOf is what m says of itself.
 func whyOf(m *v1alpha1.Migration) string {
 	if m.Status.Message != "" {
-		return m.Status.Message
+		return afterPhase(m.Status.Message)
 	}
 	for _, kind := range []string{v1alpha1.ConditionCompleted, v1alpha1.ConditionProgressing} {
 		if c := meta.FindStatusCondition(m.Status.Conditions, kind); c != nil && c.Message != "" {

@@ -129,12 +129,15 @@ func moves(t *testing.T) map[string]string {
 		"drain, a Migration holds":         drained(stays),
 		"drain, a Migration takes away":    drained(goes),
 		"status, gating":                   shown(t, func(*v1alpha1.Migration) {}),
-		"status, new":                      shown(t, func(m *v1alpha1.Migration) { m.Status = v1alpha1.MigrationStatus{} }),
+		"status, moving": shown(t, func(m *v1alpha1.Migration) {
+			m.Status.Phase, m.Status.Message = v1alpha1.MigrationMoving, "step 2 of 3 (50%): 6 of 7 pods are there"
+		}),
+		"status, new": shown(t, func(m *v1alpha1.Migration) { m.Status = v1alpha1.MigrationStatus{} }),
 		"status, paused": shown(t, func(m *v1alpha1.Migration) {
-			m.Status.Phase, m.Status.Message = v1alpha1.MigrationPaused, "12 % of the requests failed"
+			m.Status.Phase, m.Status.Message = v1alpha1.MigrationPaused, "paused: step 2 of 3 (50%): 12 % of the requests failed"
 		}),
 		"status, rolling back": shown(t, func(m *v1alpha1.Migration) {
-			m.Status.Phase, m.Status.Message = v1alpha1.MigrationRollingBack, "2 pods on their way"
+			m.Status.Phase, m.Status.Message = v1alpha1.MigrationRollingBack, "rolls back: 3 of 13 pods are Ready where they were"
 		}),
 		"status, rolled back": shown(t, func(m *v1alpha1.Migration) { m.Status.Phase, m.Status.Message = v1alpha1.MigrationRolledBack, "" }),
 		"status, refused": shown(t, func(m *v1alpha1.Migration) {
