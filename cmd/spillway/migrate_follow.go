@@ -124,7 +124,7 @@ func progressWords(m *v1alpha1.Migration, bar bool) string {
 		parts = append(parts, fmt.Sprintf("%d of %d moved", moved, of))
 	}
 	steps := stepsOf(m)
-	told := strings.HasPrefix(m.Status.Message, "step ")
+	told := strings.HasPrefix(afterPhase(m.Status.Message), "step ")
 	if at := m.Status.Step; at >= 1 && int(at) <= len(steps) && !told && !isOver(m) && m.Status.Phase != v1alpha1.MigrationRollingBack {
 		parts = append(parts, fmt.Sprintf("step %d of %d (%d %%)", at, len(steps), steps[at-1]))
 	}
