@@ -40,12 +40,12 @@ func checkMigration(_ context.Context, f migrateFacts) (report, error) {
 		r.Moves = append(r.Moves, f.planned(w))
 		for _, n := range needsOf(&w.template.Spec) {
 			if n.Kind != kindClaim {
-				along[n.Kind+" "+n.Name] = true
+				along[strings.ToLower(n.Kind)+"/"+n.Name] = true
 			}
 		}
 		for i := range f.services {
 			if s := &f.services[i]; len(s.Spec.Selector) > 0 && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(w.template.Labels)) {
-				along[kindService+" "+s.Name] = true
+				along["service/"+s.Name] = true
 			}
 		}
 		r.Breaks = append(r.Breaks, f.stuckVolumes(w)...)
@@ -86,7 +86,7 @@ func (f migrateFacts) stuckVolumes(w workload) []string {
 	var list []string
 	for i := range f.statefulSets {
 		if s := &f.statefulSets[i]; w.Kind == v1alpha1.WorkloadStatefulSet && s.Name == w.Name && len(s.Spec.VolumeClaimTemplates) > 0 {
-			list = append(list, fmt.Sprintf("%s makes a volume for each of its pods (%s), which cannot follow them", words(w.WorkloadName), s.Spec.VolumeClaimTemplates[0].Name))
+			list = append(list, fmt.Sprintf("%s has volumes of its own (volumeClaimTemplates %s), which cannot follow", words(w.WorkloadName), s.Spec.VolumeClaimTemplates[0].Name))
 		}
 	}
 	for i := range w.template.Spec.Volumes {

@@ -25,12 +25,15 @@ func withShop(t *testing.T) *pair {
 	p.home.put("/api/v1/namespaces/shop", map[string]any{"metadata": map[string]any{"name": "shop"}})
 	pods := map[string]any{"metadata": map[string]any{"labels": map[string]any{"app": "web"}},
 		"spec": map[string]any{"containers": []any{map[string]any{"name": "web", "envFrom": []any{map[string]any{"configMapRef": map[string]any{"name": "settings"}}}}}}}
-	p.home.put("/apis/apps/v1/namespaces/shop/deployments/web", stored("shop", "web", map[string]any{"tier": "front"}, map[string]any{"spec": map[string]any{"replicas": 10, "template": pods}}))
-	p.home.put("/apis/apps/v1/namespaces/shop/statefulsets/queue", stored("shop", "queue", nil, map[string]any{"spec": map[string]any{"replicas": 3, "template": pods}}))
+	selector := map[string]any{"matchLabels": map[string]any{"app": "web"}}
+	p.home.put("/apis/apps/v1/namespaces/shop/deployments/web", stored("shop", "web", map[string]any{"tier": "front"}, map[string]any{"spec": map[string]any{"replicas": 10, "selector": selector, "template": pods}}))
+	p.home.put("/apis/apps/v1/namespaces/shop/statefulsets/queue", stored("shop", "queue", nil, map[string]any{"spec": map[string]any{"replicas": 3, "selector": selector, "template": pods}}))
 	p.home.put("/apis/apps/v1/namespaces/shop/statefulsets/db", stored("shop", "db", nil, map[string]any{"spec": map[string]any{"replicas": 1, "template": pods,
 		"volumeClaimTemplates": []any{map[string]any{"metadata": map[string]any{"name": "data"}}}}}))
 	p.home.put("/apis/batch/v1/namespaces/shop/cronjobs/report", stored("shop", "report", nil, map[string]any{"spec": map[string]any{"jobTemplate": map[string]any{"spec": map[string]any{"template": pods}}}}))
 	p.home.put("/api/v1/namespaces/shop/services/web", stored("shop", "web", nil, map[string]any{"spec": map[string]any{"selector": map[string]any{"app": "web"}}}))
+	p.home.put("/api/v1/nodes/spillway-cloud", map[string]any{"metadata": map[string]any{"name": "spillway-cloud", "labels": map[string]any{v1alpha1.LabelPeer: "cloud"}},
+		"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}, "allocatable": map[string]any{"cpu": "64", "memory": "256Gi", "pods": "200"}}})
 	p.home.written()
 	p.cloud.written()
 	return p
@@ -102,7 +105,7 @@ func TestMigrate_ShowsEachStepUntilAllHasMoved(t *testing.T) {
 		at(v1alpha1.MigrationMoving, 3, 5, ""), at(v1alpha1.MigrationCompleted, 3, 10, "all has moved"))
 	out := p.must(t, "migrate", "deploy/web", "-n", "shop", "--to", "cloud", "--steps", "10,50%,100", "--max-concurrent", "2", "--on-failure", "pause",
 		"--soak", "1m", "--http", "http://web.shop.svc", "--max-p99", "300ms")
-	for _, want := range []string{"deployment/web goes from home to cloud: 1, 5, 10 of its 10 pods", "Along go: ConfigMap settings, Service web",
+	for _, want := range []string{"deployment/web goes from home to cloud: 1, 5, 10 of its 10 pods", "Along go: configmap/settings, service/web",
 		"✓ Migration web-to-cloud-2", "The Migration web-to-cloud, which had ended, is deleted", "✓ step 1 of 3 (10 %)", "✓ step 2 of 3 (50 %)", "✓ step 3 of 3 (100 %)",
 		"1 workload moved to cloud (10 pods) in"} {
 		if !strings.Contains(out, want) {
@@ -295,7 +298,7 @@ func badMigrations() map[string]badLine {
 		"nothing selected":  {[]string{"migrate", "-l", "tier=back", "-n", "shop", "--to", "cloud"}, 1, []string{"matches none of the 4 workloads"}},
 		"no such peer":      {queue("--to", "clout"), 1, []string{`no peer "clout"`, "There are: cloud, and home."}},
 		"no such job":       {queue("--to", "cloud", "--job", "smoke"), 1, []string{`no CronJob "smoke"`, "There are: report."}},
-		"volume":            {[]string{"migrate", "sts/db", "-n", "shop", "--to", "cloud"}, 1, []string{"statefulset/db makes a volume for each of its pods", "Nothing has moved."}},
+		"volume":            {[]string{"migrate", "sts/db", "-n", "shop", "--to", "cloud"}, 1, []string{"statefulset/db has volumes of its own (volumeClaimTemplates data), which cannot follow", "Nothing has moved."}},
 		"moved already":     {web(), 1, []string{`the Migration "busy" moves deployment/web already (Paused)`, "spillway migrate rollback busy -n shop"}},
 		"name taken":        {queue("--to", "cloud", "--name", "done"), 1, []string{`a Migration "done" already`}},
 	}

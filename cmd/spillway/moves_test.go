@@ -43,7 +43,7 @@ func manyPods(change func(pods []corev1.Pod)) drainFacts {
 		kind := map[string]string{"web-a": "ReplicaSet", "web-b": "ReplicaSet", "job-a": "Job", "agent": "DaemonSet"}[name]
 		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name), Labels: map[string]string{"app": strings.Split(name, "-")[0], "pod-template-hash": "7"}}}
 		if kind != "" {
-			pod.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: "web-7", Controller: &yes}}
+			pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: "web-7", Controller: &yes}}
 		}
 		pods = append(pods, pod)
 	}
