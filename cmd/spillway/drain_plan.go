@@ -68,6 +68,8 @@ func planDrain(f drainFacts) drainPlan {
 			p.scratch++
 		}
 		switch {
+		case pod.Labels[v1alpha1.LabelMoving] != "": // let go of by its controller, which makes another
+			continue
 		case owner == nil:
 			p.bare = append(p.bare, name)
 			continue

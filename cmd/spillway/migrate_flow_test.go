@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -165,6 +166,30 @@ func TestMigrate_Ends(t *testing.T) {
 				t.Errorf("written: %v", wrote)
 			}
 		})
+	}
+}
+
+func TestMigrate_InterruptedGoesOn(t *testing.T) {
+	p := withShop(t)
+	p.runMigrations(t, at(v1alpha1.MigrationMoving, 1, 3, ""))
+	ctx, interrupt := context.WithCancel(t.Context())
+	c := p.open(t, "home")
+	go func() {
+		_ = follow(ctx, migrationsOf(c, "shop"), named("web-to-cloud"), func(found map[string]*v1alpha1.Migration) bool {
+			m := found["shop/web-to-cloud"]
+			if m != nil && m.Status.Phase == v1alpha1.MigrationMoving {
+				interrupt()
+			}
+			return false
+		})
+	}()
+	var out, errs bytes.Buffer
+	code := run(ctx, []string{"spillway", "migrate", "deployment/web", "-n", "shop", "--to", "cloud", "--kubeconfig", p.kubeconfig}, terminal{&out, &errs})
+	if code != exitFailed || !strings.Contains(errs.String(), "the Migration web-to-cloud goes on by itself") || !strings.Contains(errs.String(), "spillway migrate status web-to-cloud -n shop") {
+		t.Errorf("exit %d\n%s%s", code, &out, &errs)
+	}
+	if wrote := p.wrote("migrations"); len(wrote) != 1 {
+		t.Errorf("written: %v", wrote)
 	}
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -134,26 +136,44 @@ func (m *migrateRun) do(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	watched := &follower{steps: m.steps, home: m.home, migration: m.migration}
-	if m.wish.wait.stays() {
-		watched.each = func(now *v1alpha1.Migration) { m.supersede(ctx, now) }
-		err = watched.toTheEnd(ctx)
-	} else {
-		err = watched.until(ctx, "begins", func(now *v1alpha1.Migration) bool { return begun(now) || isOver(now) })
-		m.supersede(ctx, watched.migration)
+	watched := &follower{steps: m.steps, home: m.home, migration: m.migration, each: func(now *v1alpha1.Migration) { m.supersede(ctx, now) }}
+	defer func() { m.migration = watched.migration }()
+	if !m.wish.wait.stays() {
+		return m.leave(ctx, watched)
 	}
-	m.migration = watched.migration
-	if err == nil && !m.wish.wait.stays() && phaseOf(m.migration) != v1alpha1.MigrationRefused {
-		m.steps.headline("It goes on by itself. Look at it: %s", lookAgain(m.migration))
-		return nil
+	if err = watched.toTheEnd(ctx); err == nil {
+		err = verdictOn(watched.migration)
 	}
 	if err == nil {
-		err = verdictOn(m.migration)
-	}
-	if err == nil {
-		m.steps.headline("%s in %s.", strings.TrimSuffix(sentence(endWords(m.migration)), "."), shortDuration(m.steps.took()))
+		m.steps.headline("%s in %s.", endWords(watched.migration), shortDuration(m.steps.took()))
 	}
 	return err
+}
+
+// beginTimeout is how long somebody who does not wait for the end waits for the beginning: until the controller has looked at what
+// is to be moved, and asked the gates, so that a refusal is told.
+const beginTimeout = 30 * time.Second
+
+// leave sees the Migration begin, and leaves it alone then.
+func (m *migrateRun) leave(ctx context.Context, watched *follower) error {
+	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
+	defer cancel()
+	err := watched.until(ctx, "begins", func(now *v1alpha1.Migration) bool { return begun(now) || isOver(now) })
+	late := errors.Is(err, context.DeadlineExceeded)
+	if err != nil && !late {
+		return err
+	}
+	if watched.migration.Status.Phase == v1alpha1.MigrationRefused {
+		return verdictOn(watched.migration)
+	}
+	if late {
+		m.steps.headline("It has not begun after %s.", beginTimeout)
+	}
+	for _, name := range m.superseded {
+		m.steps.headline("The Migration %s has ended and no longer counts once this one has begun: kubectl -n %s delete migration %[1]s", name, m.migration.Namespace)
+	}
+	m.steps.headline("It goes on by itself. Look at it: %s", lookAgain(watched.migration))
+	return nil
 }
 
 // supersede deletes the Migrations that the new one takes the place of, once it has begun. One that cannot be deleted is no harm:

@@ -122,6 +122,7 @@ func moves(t *testing.T) map[string]string {
 	}
 	return map[string]string{
 		"drain":                            drained(manyPods(nil)),
+		"drain, a pod that is being moved": drained(manyPods(func(pods []corev1.Pod) { pods[4].Labels[v1alpha1.LabelMoving] = "uid" })),
 		"drain, nothing there":             drained(drainFacts{}),
 		"drain, the only peer":             drained(manyPods(onlyWeb).ruled(always)),
 		"drain, another peer":              drained(manyPods(onlyWeb).ruled(always, "west")),
@@ -228,6 +229,17 @@ func TestEvictions_NeverMoreThanAllowed(t *testing.T) {
 	}
 	if next := e.next(now.Add(evictAgain), 2); len(next) != 1 || next[0] != pods[0] {
 		t.Errorf("after the pause: %v", next)
+	}
+}
+
+func TestCut(t *testing.T) {
+	for want, row := range map[string]struct {
+		text string
+		most int
+	}{"whole": {"whole", 5}, "wh…": {"whole", 3}, "unknown": {"unknown", -1}, "█░…": {"█░░░", 3}} {
+		if got := cut(row.text, row.most); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 
