@@ -73,18 +73,17 @@ func (e *evictions) heldBy(uid types.UID, what string, again time.Time) {
 	e.held[uid], e.after[uid] = what, again
 }
 
-// next are the pods to ask for now, so that at most this many are on their way.
+// next are the pods to ask for now, so that at most this many are on their way. Those that were not asked for, or longest ago, come
+// first: many that are held do not keep others waiting.
 func (e *evictions) next(now time.Time, most int) []*corev1.Pod {
 	var list []*corev1.Pod
 	for _, pod := range e.all {
-		if len(e.asked)+len(list) >= most {
-			break
-		}
 		if e.active[pod.UID] && !e.asked[pod.UID] && !now.Before(e.after[pod.UID]) {
 			list = append(list, pod)
 		}
 	}
-	return list
+	slices.SortStableFunc(list, func(a, b *corev1.Pod) int { return e.after[a.UID].Compare(e.after[b.UID]) })
+	return list[:min(len(list), max(0, most-len(e.asked)))]
 }
 
 // words say how far it is: 12 of 40 gone; 3 wait for budget web-pdb.
