@@ -173,12 +173,18 @@ func (d *drainRun) evict(ctx context.Context, e *evictions, pod *corev1.Pod) err
 		e.heldBy(pod.UID, "budget "+d.facts.budgetOf(pod), time.Now().Add(evictAgain))
 	case apierrors.IsInternalError(err): // two budgets hold it, which the API server refuses to weigh
 		e.heldBy(pod.UID, "somebody to mend "+d.facts.budgetOf(pod)+" ("+serverWords(err)+")", time.Now().Add(evictAgain))
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, pastDeadline(ctx):
 		return d.late(ctx, e.words())
 	default:
 		return explain(d.home, fmt.Sprintf("evict pod %s/%s", pod.Namespace, pod.Name), err)
 	}
 	return nil
+}
+
+// pastDeadline says that time is up: a client's rate limiter knows it a moment before ctx does, and has an error of its own for it.
+func pastDeadline(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
 
 // watchPods tells which pods are on the peer's nodes until ctx ends; the latest news only.

@@ -66,8 +66,8 @@ func TestDrain_SaysWhatHolds(t *testing.T) {
 	p := withPods(t, 3)
 	p.home.put("/apis/policy/v1/namespaces/shop/poddisruptionbudgets/web-pdb", map[string]any{"metadata": map[string]any{"name": "web-pdb", "namespace": "shop"}, "spec": map[string]any{"selector": map[string]any{}}})
 	p.home.budget = func(_ string, evictions int) bool { return evictions == 1 }
-	code, out, errs := p.run(t, "drain", "cloud", "--timeout", "2s", "-o", "json")
-	if code != exitFailed || !strings.Contains(errs, "is not empty after 2s: 1 of 3 gone; 2 wait for budget web-pdb.") || !strings.Contains(errs, "The peer stays closed") {
+	code, out, errs := p.run(t, "drain", "cloud", "--timeout", "1s", "-o", "json")
+	if code != exitFailed || !strings.Contains(errs, "is not empty after 1s: 1 of 3 gone; 2 wait for budget web-pdb.") || !strings.Contains(errs, "The peer stays closed") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 	var result moveOutcome
