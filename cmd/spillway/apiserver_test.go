@@ -29,6 +29,7 @@ type apiServer struct {
 	*httptest.Server
 	denied []string // "verb resource" the user may not do
 	noCRDs bool
+	budget func(pod string, evictions int) bool // whether a pod may not be evicted now, after so many have been; nil: all may
 
 	mu      sync.Mutex
 	objects map[string]map[string]any // by path without /status
@@ -36,6 +37,7 @@ type apiServer struct {
 	log     []apiEvent
 	changed chan struct{} // closed at the next event
 	writes  []string      // "METHOD path" of everything that changed something
+	evicted int
 }
 
 type apiEvent struct {
@@ -75,6 +77,13 @@ func (s *apiServer) put(path string, object map[string]any) {
 	s.store(path, object)
 }
 
+// drop takes an object away, as its deletion by others does.
+func (s *apiServer) drop(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(path, s.objects[path])
+}
+
 // written returns the writes so far and forgets them.
 func (s *apiServer) written() []string {
 	s.mu.Lock()
@@ -103,6 +112,8 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		answer(w, metav1.APIResourceList{APIResources: []metav1.APIResource{{Name: "peerings"}}})
 	case r.URL.Path == "/apis/spillway.dev/v1alpha1", r.URL.Path == "/apis/about.k8s.io":
 		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
+	case strings.HasSuffix(r.URL.Path, "/eviction"):
+		s.evict(w, strings.TrimSuffix(r.URL.Path, "/eviction"))
 	case resource == "selfsubjectaccessreviews":
 		s.review(w, r)
 	case s.denies(strings.ToLower(r.Method) + " " + resource):
@@ -235,6 +246,24 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, collection, re
 		case <-r.Context().Done():
 			return
 		}
+	}
+}
+
+// evict deletes a pod if its budget allows it.
+func (s *apiServer) evict(w http.ResponseWriter, path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, exists := s.objects[path]
+	switch {
+	case !exists:
+		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, path+" not found")
+	case s.budget != nil && s.budget(path[strings.LastIndex(path, "/")+1:], s.evicted):
+		refuse(w, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "Cannot evict pod as it would violate the pod's disruption budget.")
+	default:
+		s.evicted++
+		s.writes = append(s.writes, "EVICT "+path)
+		s.remove(path, old)
+		w.WriteHeader(http.StatusCreated)
 	}
 }
 

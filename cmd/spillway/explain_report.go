@@ -55,6 +55,7 @@ type whereabouts struct {
 	Misfit       string   `json:"misfit,omitempty"`       // why it may no longer be where it is
 	Tolerates    bool     `json:"toleratesVirtualNodes"`  // the pod does
 	VirtualNodes []string `json:"virtualNodes,omitempty"` // of the cluster
+	Placement    *placed  `json:"placement,omitempty"`    // what Spillway has done about where it is
 }
 
 // twinStory is what is known of the pod that really runs.
@@ -124,6 +125,7 @@ func tell(f podFacts) podStory {
 func whereIs(f podFacts) whereabouts {
 	w := whereabouts{Node: f.pod.Spec.NodeName, Peering: f.peerName(), Phase: string(f.pod.Status.Phase), Ready: podReady(f.pod),
 		Deleting: f.pod.DeletionTimestamp != nil, Tolerates: f.tolerates(), Misfit: f.verdict().Refusal}
+	w.Placement = placedBy(f)
 	for i := range f.virtual {
 		w.VirtualNodes = append(w.VirtualNodes, f.virtual[i].Name)
 	}

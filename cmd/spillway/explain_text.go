@@ -63,6 +63,7 @@ func (s podStory) printWhere(text *strings.Builder) {
 	} else {
 		line(text, "toleration", "none of the taint spillway.dev/virtual-node: it is not bound to virtual nodes")
 	}
+	w.Placement.print(text)
 	if len(w.VirtualNodes) > 0 && w.NodeKind == "" {
 		line(text, "virtual nodes", "%s", strings.Join(w.VirtualNodes, ", "))
 	}

@@ -137,8 +137,11 @@ func peeringsOf(c *cluster) source[*v1alpha1.Peering] {
 	}
 }
 
-func podsOf(c *cluster) source[*corev1.Pod] {
-	pods := c.kube.CoreV1().Pods(metav1.NamespaceAll)
+func podsOf(c *cluster) source[*corev1.Pod] { return podsWithin(c, metav1.NamespaceAll) }
+
+// podsWithin is about the pods of a namespace; of all, for the empty name.
+func podsWithin(c *cluster, namespace string) source[*corev1.Pod] {
+	pods := c.kube.CoreV1().Pods(namespace)
 	return source[*corev1.Pod]{
 		list: func(ctx context.Context, opts metav1.ListOptions) ([]*corev1.Pod, string, error) {
 			list, err := pods.List(ctx, opts)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -122,6 +124,21 @@ func open(a access, role string) (*cluster, error) {
 		return nil, err
 	}
 	return openContext(raw, name, role)
+}
+
+// openIn is open for a command that works in one namespace: the one given, or that of the context.
+func openIn(a access, namespace string) (c *cluster, in string, err error) {
+	raw, err := loadKubeconfig(a.kubeconfig)
+	if err != nil {
+		return nil, "", err
+	}
+	name, err := contextName(raw, a.context)
+	if err != nil {
+		return nil, "", err
+	}
+	in = cmp.Or(namespace, raw.Contexts[name].Namespace, metav1.NamespaceDefault)
+	c, err = openContext(raw, name, "cluster")
+	return c, in, err
 }
 
 // openContext makes the clients for the context name of raw. It does not talk to the cluster.

@@ -98,6 +98,13 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
   # do pods reach each other? if not, which hop fails, and how to mend it
   spillway doctor
 
+  # move a workload to a peer in steps, and home again
+  spillway migrate deployment/web -n shop --to cloud --steps 10,50,100
+  spillway migrate deployment/web -n shop --to home
+
+  # take all pods away from a peer
+  spillway drain cloud
+
   # what does the tunnel carry
   spillway bench network
 
@@ -112,7 +119,8 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl spillway"}
 	}
 	root.SetFlagErrorFunc(explainFlag)
-	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), explainCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term))
+	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), explainCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term),
+		migrateCommand(term), switchCommand(term), repatriateCommand(term), cordonCommand(term), uncordonCommand(term), drainCommand(term))
 	rename(root, root.DisplayName())
 	return root
 }
@@ -138,7 +146,7 @@ func commandNames(cmd *cobra.Command) []string {
 
 // explainFlag turns what is wrong with a flag into a sentence.
 func explainFlag(cmd *cobra.Command, err error) error {
-	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+	if cmd.HasSubCommands() && !takesArguments(cmd) && cmd.Flags().NArg() > 0 {
 		return noArguments(cmd, cmd.Flags().Args())
 	}
 	var value *pflag.InvalidValueError
@@ -147,6 +155,9 @@ func explainFlag(cmd *cobra.Command, err error) error {
 	}
 	return usagef(fmt.Sprintf("'%s --help' lists the flags.", cmd.CommandPath()), "%s", err)
 }
+
+// takesArguments says whether cmd does something with arguments, besides having commands below it.
+func takesArguments(cmd *cobra.Command) bool { return strings.Contains(cmd.Use, " ") }
 
 // noArguments refuses positional arguments with a sentence.
 func noArguments(cmd *cobra.Command, args []string) error {

@@ -50,12 +50,36 @@ func printObject(w io.Writer, format string, value any) error {
 }
 
 // style writes with colours on terminals, plainly elsewhere.
-type style struct{ tty bool }
+type style struct {
+	tty bool
+	fd  int // of the terminal
+}
 
 // styleFor is the style that fits w.
 func styleFor(w io.Writer) style {
 	file, ok := w.(*os.File)
-	return style{tty: ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"}
+	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
+		return style{}
+	}
+	return style{tty: true, fd: int(file.Fd())}
+}
+
+// fit cuts what is to be taken back again: of what fills more than one line of a terminal only the last can be.
+func (s style) fit(text string) string {
+	width, _, err := term.GetSize(s.fd)
+	if err != nil {
+		return text
+	}
+	return cut(text, width-1)
+}
+
+// cut leaves at most this many characters of text.
+func cut(text string, most int) string {
+	letters := []rune(text)
+	if most < 1 || len(letters) <= most {
+		return text
+	}
+	return string(letters[:most-1]) + "…"
 }
 
 func (s style) paint(code, text string) string {
@@ -147,7 +171,7 @@ func (s *steps) note(format string, args ...any) {
 func (s *steps) current(text string) {
 	if s.style.tty {
 		s.clear()
-		fmt.Fprint(s.w, s.style.dim("… "+text))
+		fmt.Fprint(s.w, s.style.dim(s.style.fit("… "+text)))
 	}
 }
 

@@ -26,7 +26,8 @@ func statusCommand(term terminal) *cobra.Command {
 		Short: "Show the peerings of this cluster and what is wrong with them",
 		Long: `Status shows each Peering of the cluster of --context: whether it is ready, its virtual nodes, the pods on them, what the
 peer offers and how much of it is used. Where a tunnel joins the networks: each path with its round trip, loss, MTU and
-bytes, and which addresses are seen as which. Below, for everything that is not as it should be: why, and what to do.`,
+bytes, and which addresses are seen as which. Below, the Migrations that go on, the policies that burst, and, for everything that
+is not as it should be, why, and what to do.`,
 		Example: `  spillway status
   spillway status cloud -o yaml
   spillway status --context home -o wide`,
@@ -72,6 +73,9 @@ func runStatus(ctx context.Context, term terminal, wish statusWish) error {
 			return err
 		}
 		show.Peerings = append(show.Peerings, r)
+	}
+	if err := show.lookAtMoves(ctx, c, wish.name); err != nil {
+		return err
 	}
 	if wish.format == formatJSON || wish.format == formatYAML {
 		return printObject(term.out, wish.format, show)

@@ -19,10 +19,12 @@ import (
 
 // overview is what status prints.
 type overview struct {
-	Context         string `json:"context"`
-	ControllerAlive bool   `json:"controllerAlive"`
-	ControllerWhy   string `json:"controllerWhy,omitempty"` // why one thinks that no controller works
-	Peerings        []row  `json:"peerings"`
+	Context         string         `json:"context"`
+	ControllerAlive bool           `json:"controllerAlive"`
+	ControllerWhy   string         `json:"controllerWhy,omitempty"` // why one thinks that no controller works
+	Peerings        []row          `json:"peerings"`
+	Migrations      []migrationRow `json:"migrations,omitempty"` // that go on
+	Bursts          []burstRow     `json:"bursts,omitempty"`
 }
 
 // row is one Peering.
@@ -171,6 +173,7 @@ func (o overview) print(w io.Writer, wide bool) error {
 	if err := o.printTunnels(w); err != nil {
 		return err
 	}
+	o.printMoves(w)
 	for _, r := range o.Peerings {
 		for _, t := range r.Troubles {
 			fmt.Fprintf(w, "\n%s: %s is %s (%s): %s\n  → %s\n", r.Name, t.Condition, t.Status, t.Reason, sentence(orDash(t.Message)), sentence(t.Action))
