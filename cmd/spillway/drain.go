@@ -195,12 +195,16 @@ func (d *drainRun) gatherPolicies(ctx context.Context) error {
 			policies[list.Items[i].Namespace] = append(policies[list.Items[i].Namespace], &list.Items[i])
 		}
 	}
+	migrations := map[string][]*v1alpha1.Migration{}
+	for _, m := range pointers(d.facts.migrations) {
+		migrations[m.Namespace] = append(migrations[m.Namespace], m)
+	}
 	for i := range d.facts.pods {
 		ns := d.facts.pods[i].Namespace
 		if _, known := d.facts.namespaces[ns]; known {
 			continue
 		}
-		g := governedNamespace{policies: policy.NewSet(policies[ns])}
+		g := governedNamespace{policies: policy.NewSet(policies[ns], migrations[ns])}
 		for j := 0; namespaces != nil && j < len(namespaces.Items); j++ {
 			if namespaces.Items[j].Name == ns {
 				g.object = &namespaces.Items[j]

@@ -90,15 +90,13 @@ func planDrain(f drainFacts) drainPlan {
 // stranded says why the successor of a pod could only go to the peer that is drained; empty when it could go elsewhere, as far as
 // policies and Migrations say: whether there is room is for the scheduler.
 func (f drainFacts) stranded(pod *corev1.Pod) string {
-	if m := governing(pod, f.migrations); m != nil {
-		switch place, sure := keeps(m, pod); {
-		case sure && place == f.peer:
-			return fmt.Sprintf("the Migration %s keeps its pods there", m.Name)
-		case sure:
-			return ""
-		}
-	}
 	ns := f.namespaces[pod.Namespace]
+	if c, ok := ns.policies.Course(pod); ok && !c.Divided {
+		if c.Place == f.peer {
+			return fmt.Sprintf("the Migration %s keeps its pods there", c.Migration.Name)
+		}
+		return ""
+	}
 	rule := ns.policies.For(pod.Labels)
 	if rule == nil || rule.Spec.When != v1alpha1.OffloadAlways && rule.Spec.When != "" {
 		return "" // home is open to it
@@ -109,7 +107,7 @@ func (f drainFacts) stranded(pod *corev1.Pod) string {
 			continue
 		}
 		at := policy.Place{Peer: node.Labels[v1alpha1.LabelPeer], Labels: node.Labels}
-		if ns.policies.Judge(ns.open(pod.Namespace), pod.Labels, at).Refusal == "" {
+		if ns.policies.Judge(ns.open(pod.Namespace), pod, at).Refusal == "" {
 			return ""
 		}
 	}
@@ -122,39 +120,6 @@ func (n governedNamespace) open(name string) *corev1.Namespace {
 		return n.object
 	}
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelOffload: v1alpha1.OffloadEnabled}}}
-}
-
-// governing is the Migration that says where the pods of a pod's workload go: the newest that names it; nil: none. stub: policy.Set.Migration.
-func governing(pod *corev1.Pod, migrations []v1alpha1.Migration) *v1alpha1.Migration {
-	name, ok := workloadOf(pod)
-	if !ok {
-		return nil
-	}
-	var newest *v1alpha1.Migration
-	for i := range migrations {
-		m := &migrations[i]
-		if m.Namespace != pod.Namespace || m.DeletionTimestamp != nil || m.Status.Phase == v1alpha1.MigrationRefused ||
-			!slices.Contains(governed(m, nil), name) {
-			continue
-		}
-		if newest == nil || newest.CreationTimestamp.Before(&m.CreationTimestamp) {
-			newest = m
-		}
-	}
-	return newest
-}
-
-// keeps names the one place to which m sends the pods of pod's workload. Not sure: it divides them.
-func keeps(m *v1alpha1.Migration, pod *corev1.Pod) (place string, sure bool) {
-	name, _ := workloadOf(pod)
-	i := slices.IndexFunc(m.Status.Workloads, func(w v1alpha1.MigratedWorkload) bool { return w.WorkloadName == name })
-	switch {
-	case m.Status.Share == 100:
-		return m.Spec.To.Peer, true
-	case m.Status.Share == 0 && i >= 0:
-		return m.Status.Workloads[i].From, true
-	}
-	return "", false
 }
 
 // lines tell p to people.

@@ -51,11 +51,12 @@ type whereabouts struct {
 	PolicyWhen   string   `json:"policyWhen,omitempty"`
 	Migration    string   `json:"migration,omitempty"` // the one that says where new pods of its workload go
 	MigrationAt  string   `json:"migrationPhase,omitempty"`
-	Placed       string   `json:"placed,omitempty"`       // why Spillway has placed it where it is, in its own words
-	Misfit       string   `json:"misfit,omitempty"`       // why it may no longer be where it is
-	Tolerates    bool     `json:"toleratesVirtualNodes"`  // the pod does
-	VirtualNodes []string `json:"virtualNodes,omitempty"` // of the cluster
-	Placement    *placed  `json:"placement,omitempty"`    // what Spillway has done about where it is
+	Share        int32    `json:"migrationShare,omitempty"` // of its pods, in percent, that belongs at the destination
+	Placed       string   `json:"placed,omitempty"`         // why Spillway has placed it where it is, in its own words
+	Misfit       string   `json:"misfit,omitempty"`         // why it may no longer be where it is
+	Tolerates    bool     `json:"toleratesVirtualNodes"`    // the pod does
+	VirtualNodes []string `json:"virtualNodes,omitempty"`   // of the cluster
+	Placement    *placed  `json:"placement,omitempty"`      // what Spillway has done about where it is
 }
 
 // twinStory is what is known of the pod that really runs.
@@ -133,7 +134,7 @@ func whereIs(f podFacts) whereabouts {
 		w.Policy, w.PolicyWhen = p.Name, string(p.Spec.When)
 	}
 	if c, ok := f.course(); ok {
-		w.Migration, w.MigrationAt = c.Migration.Name, string(c.Migration.Status.Phase)
+		w.Migration, w.MigrationAt, w.Share = c.Migration.Name, string(c.Migration.Status.Phase), c.Migration.Status.Share
 	}
 	w.Placed = f.pod.Annotations[v1alpha1.AnnotationPlacement]
 	if f.namespace != nil {

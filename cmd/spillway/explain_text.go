@@ -50,7 +50,7 @@ func (s podStory) printWhere(text *strings.Builder) {
 		line(text, "policy", "OffloadPolicy %s governs the pod: %s", w.Policy, w.PolicyWhen)
 	}
 	if w.Migration != "" {
-		line(text, "migration", "Migration %s says where new pods of its workload go: %s", w.Migration, w.MigrationAt)
+		line(text, "migration", "Migration %s says where new pods of its workload go: %s, with a share of %d %%", w.Migration, w.MigrationAt, w.Share)
 	}
 	if w.Placed != "" {
 		line(text, "placed", "%s", w.Placed)

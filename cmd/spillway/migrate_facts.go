@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -195,27 +194,4 @@ func chosen(choice v1alpha1.WorkloadChoice, all []workload) []workload {
 		}
 	}
 	return list
-}
-
-// runNumber ends the name of a CronJob's Job.
-const runNumber = `-[0-9]+$`
-
-// workloadOf is the workload that made a pod, by the names of its controllers. stub: policy.WorkloadOf.
-func workloadOf(pod *corev1.Pod) (v1alpha1.WorkloadName, bool) {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil {
-		return v1alpha1.WorkloadName{}, false
-	}
-	switch owner.Kind {
-	case "StatefulSet":
-		return v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadStatefulSet, Name: owner.Name}, true
-	case "ReplicaSet":
-		name, ok := strings.CutSuffix(owner.Name, "-"+pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey])
-		return v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadDeployment, Name: name}, ok
-	case "Job":
-		if at := regexp.MustCompile(runNumber).FindStringIndex(owner.Name); at != nil {
-			return v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadCronJob, Name: owner.Name[:at[0]]}, true
-		}
-	}
-	return v1alpha1.WorkloadName{}, false
 }

@@ -56,8 +56,8 @@ func manyPods(change func(pods []corev1.Pod)) drainFacts {
 }
 
 // ruled has policies govern the pods of f, and other peers there.
-func (f drainFacts) ruled(spec v1alpha1.OffloadPolicySpec, peers ...string) drainFacts {
-	f.namespaces["shop"] = governedNamespace{policies: policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}})}
+func (f drainFacts) ruled(spec v1alpha1.OffloadPolicySpec, migrations []*v1alpha1.Migration, peers ...string) drainFacts {
+	f.namespaces["shop"] = governedNamespace{policies: policy.NewSet([]*v1alpha1.OffloadPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: spec}}, migrations)}
 	for _, peer := range peers {
 		f.others = append(f.others, corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: peer, Labels: map[string]string{v1alpha1.LabelPeer: peer}}})
 	}
@@ -112,10 +112,8 @@ func moves(t *testing.T) map[string]string {
 			pods[i].OwnerReferences = pods[0].OwnerReferences
 		}
 	}
-	stays := manyPods(onlyWeb).ruled(always, "west")
-	stays.migrations = []v1alpha1.Migration{*migrated(func(m *v1alpha1.Migration) { m.Status.Share = 100 })}
-	goes := manyPods(onlyWeb).ruled(always)
-	goes.migrations = []v1alpha1.Migration{*migrated(func(m *v1alpha1.Migration) { m.Spec.To, m.Status.Share = v1alpha1.Destination{Home: true}, 100 })}
+	stays := manyPods(onlyWeb).ruled(always, []*v1alpha1.Migration{migrated(func(m *v1alpha1.Migration) { m.Status.Share = 100 })}, "west")
+	goes := manyPods(onlyWeb).ruled(always, []*v1alpha1.Migration{migrated(func(m *v1alpha1.Migration) { m.Spec.To, m.Status.Share = v1alpha1.Destination{Home: true}, 100 })})
 	moving, err := json.Marshal(placement.Moving{Controller: "web-7", Hash: "7", To: placement.Home, Why: "there is room at home", At: ago(0).Time})
 	if err != nil {
 		t.Fatal(err)
@@ -124,9 +122,9 @@ func moves(t *testing.T) map[string]string {
 		"drain":                            drained(manyPods(nil)),
 		"drain, a pod that is being moved": drained(manyPods(func(pods []corev1.Pod) { pods[4].Labels[v1alpha1.LabelMoving] = "uid" })),
 		"drain, nothing there":             drained(drainFacts{}),
-		"drain, the only peer":             drained(manyPods(onlyWeb).ruled(always)),
-		"drain, another peer":              drained(manyPods(onlyWeb).ruled(always, "west")),
-		"drain, another peer is no choice": drained(manyPods(onlyWeb).ruled(always, "north")),
+		"drain, the only peer":             drained(manyPods(onlyWeb).ruled(always, nil)),
+		"drain, another peer":              drained(manyPods(onlyWeb).ruled(always, nil, "west")),
+		"drain, another peer is no choice": drained(manyPods(onlyWeb).ruled(always, nil, "north")),
 		"drain, a Migration holds":         drained(stays),
 		"drain, a Migration takes away":    drained(goes),
 		"status, gating":                   shown(t, func(*v1alpha1.Migration) {}),

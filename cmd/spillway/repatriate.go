@@ -271,7 +271,7 @@ func policySets(policies []v1alpha1.OffloadPolicy) map[string]policy.Set {
 	}
 	sets := map[string]policy.Set{}
 	for namespace, list := range byNamespace {
-		sets[namespace] = policy.NewSet(list)
+		sets[namespace] = policy.NewSet(list, nil)
 	}
 	return sets
 }
