@@ -231,7 +231,7 @@ func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, u
 	if err != nil {
 		return err
 	}
-	placer, err := newPlacer(cfg, nodes, recorder)
+	placer, err := newPlacer(cfg, nodes, recorder, webhook != nil)
 	if err != nil {
 		return err
 	}

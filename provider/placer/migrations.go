@@ -49,7 +49,6 @@ type migrations struct {
 	cache  *live.Cache[*v1alpha1.Migration]
 	gates  *gates
 	woken  chan struct{}
-	next   func(placement.Workload, placement.Wish, time.Time) ([]placement.Move, bool) // placement.Next
 
 	written map[types.UID]writtenStatus
 	touched map[types.UID]touchedPod
@@ -74,7 +73,7 @@ type touchedPod struct {
 
 func newMigrations(cfg Config, seen migrationCaches, mover Mover) *migrations {
 	m := &migrations{
-		cfg: cfg, seen: seen, mover: mover, gates: newGates(cfg), woken: make(chan struct{}, 1), next: placement.Next,
+		cfg: cfg, seen: seen, mover: mover, gates: newGates(cfg), woken: make(chan struct{}, 1),
 		written: map[types.UID]writtenStatus{}, touched: map[types.UID]touchedPod{}, asked: map[types.UID]time.Time{},
 		held: map[types.UID]bool{},
 	}
@@ -289,7 +288,7 @@ func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) (hel
 	if m.outdated(w.Workload) {
 		return false
 	}
-	moves, _ := m.next(w.Workload, w.Wish, now)
+	moves, _ := placement.Next(w.Workload, w.Wish, now)
 	for _, move := range moves {
 		refused, err := m.mover.Move(ctx, move)
 		if err != nil && ctx.Err() == nil {

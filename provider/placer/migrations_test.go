@@ -95,7 +95,6 @@ func (c *migCluster) restart() {
 	}
 	c.m = newMigrations(Config{Client: c.client, REST: &rest.Config{}, Policies: migPolicies{}, Events: c.events, Log: zap.NewNop(), Clock: c.clock}, c, c)
 	c.m.client = func(string) client.Migrations { return migClient{c: c} }
-	c.m.next = c.next
 	c.t.Cleanup(c.m.gates.wait)
 }
 
@@ -172,25 +171,6 @@ func (c *migCluster) Find(_ string, kind v1alpha1.WorkloadKind, name string) (pl
 		w.Members = append(w.Members, placement.Member{Pod: pod, Place: pod.Spec.NodeSelector[v1alpha1.LabelPeer]})
 	}
 	return w, name == "web"
-}
-
-// next evicts what is elsewhere, some at a time.
-func (c *migCluster) next(w placement.Workload, wish placement.Wish, _ time.Time) (moves []placement.Move, done bool) {
-	there, away := 0, 0
-	for _, m := range w.Members {
-		if m.Place == wish.To && !awaitsPlace(m.Pod) {
-			there++
-		}
-		if m.Spec.NodeName == "" {
-			away++
-		}
-	}
-	for _, m := range w.Members {
-		if m.Place != wish.To && m.Spec.NodeName != "" && there+away < wish.Count+away && len(moves)+away < wish.AtOnce && there+len(moves) < wish.Count {
-			moves = append(moves, placement.Move{Kind: placement.Evict, Pod: m.Pod, Why: wish.Why})
-		}
-	}
-	return moves, false
 }
 
 // Move ends a pod, and its ReplicaSet makes another one.

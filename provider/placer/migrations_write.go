@@ -110,6 +110,9 @@ func (m *migrations) verdict(ctx context.Context, mg *v1alpha1.Migration, around
 		return nil
 	}
 	v := placement.Check(in)
+	if m.cfg.Unsteered != "" {
+		v.Refusals = append(v.Refusals, m.cfg.Unsteered)
+	}
 	if len(v.Refusals) == 0 {
 		v.Refusals = m.gates.reach(ctx, mg)
 	}

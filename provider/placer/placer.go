@@ -37,8 +37,10 @@ type Config struct {
 	Policies Policies
 	// Closed says why no pod of a namespace may leave; empty when pods may. Nil: nobody keeps them.
 	Closed func(namespace string) string
-	Events record.EventRecorder
-	Log    *zap.Logger
+	// Unsteered says why nobody steers new pods, a sentence, so that no Migration can begin; empty: somebody does.
+	Unsteered string
+	Events    record.EventRecorder
+	Log       *zap.Logger
 	// Clock is the real one when nil.
 	Clock clock.Clock
 }
@@ -89,7 +91,7 @@ func (p *Placer) Run(ctx context.Context) {
 	mover := NewMover(p.cfg.Client, p.cfg.Events)
 	b.caches, b.mover = seen, mover
 	m := newMigrations(p.cfg, seen, mover)
-	b.sweep = func(ctx context.Context) (bool, error) { return Sweep(ctx, seen, noting{b}, nil) }
+	b.sweep = func(ctx context.Context) (bool, error) { return Sweep(ctx, seen, noting{b}, m.wished) }
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){seen.Run, b.run, m.run} {
 		wg.Go(func() { run(ctx) })
