@@ -35,7 +35,7 @@ func TestRefusedMigrations(t *testing.T) {
 	for _, row := range []struct {
 		name string // of the Migration
 		spec v1alpha1.MigrationSpec
-		args []string // of the command; nil: it cannot say this
+		args []string // of the command
 		want []string // words of the sentence
 	}{
 		{"unknown-workload", v1alpha1.MigrationSpec{Workloads: deployment("nobody"), To: toWest},
@@ -43,11 +43,14 @@ func TestRefusedMigrations(t *testing.T) {
 		{"unknown-peer", v1alpha1.MigrationSpec{Workloads: deployment("site"), To: v1alpha1.Destination{Peer: "mars"}},
 			[]string{"deployment/site", "--to", "mars"}, []string{"mars"}},
 		{"gate-http", v1alpha1.MigrationSpec{Workloads: deployment("site"), To: toWest,
-			Gate: v1alpha1.MigrationGate{HTTP: &v1alpha1.HTTPGate{URL: "http://127.0.0.1:1/ready"}}}, nil, []string{"127.0.0.1:1"}},
+			Gate: v1alpha1.MigrationGate{HTTP: &v1alpha1.HTTPGate{URL: "http://127.0.0.1:1/ready"}}},
+			[]string{"deployment/site", "--to", west, "--http", "http://127.0.0.1:1/ready"}, []string{"127.0.0.1:1"}},
 		{"gate-prometheus", v1alpha1.MigrationSpec{Workloads: deployment("site"), To: toWest,
-			Gate: v1alpha1.MigrationGate{Prometheus: &v1alpha1.PrometheusGate{URL: "http://127.0.0.1:1", Query: "up", Min: "1"}}}, nil, []string{"127.0.0.1:1"}},
+			Gate: v1alpha1.MigrationGate{Prometheus: &v1alpha1.PrometheusGate{URL: "http://127.0.0.1:1", Query: "up", Min: "1"}}},
+			[]string{"deployment/site", "--to", west, "--prometheus", "http://127.0.0.1:1", "--query", "up", "--min", "1"}, []string{"127.0.0.1:1"}},
 		{"gate-job", v1alpha1.MigrationSpec{Workloads: deployment("site"), To: toWest,
-			Gate: v1alpha1.MigrationGate{Job: &v1alpha1.JobGate{FromCronJob: "smoke"}}}, nil, []string{"smoke"}},
+			Gate: v1alpha1.MigrationGate{Job: &v1alpha1.JobGate{FromCronJob: "smoke"}}},
+			[]string{"deployment/site", "--to", west, "--job", "smoke"}, []string{"smoke"}},
 		{"budget", v1alpha1.MigrationSpec{Workloads: deployment("guarded"), To: toWest},
 			[]string{"deployment/guarded", "--to", west}, []string{"guarded", "budget"}},
 		{"no-room", v1alpha1.MigrationSpec{Workloads: deployment("large"), To: toWest},
@@ -55,9 +58,7 @@ func TestRefusedMigrations(t *testing.T) {
 		{"volume", v1alpha1.MigrationSpec{Workloads: named(v1alpha1.WorkloadStatefulSet, "stored"), To: toWest},
 			[]string{"statefulset/stored", "--to", west}, []string{"stored", "data"}},
 	} {
-		if row.args != nil {
-			s.commandRefuses(row.args, row.want)
-		}
+		s.commandRefuses(row.args, row.want)
 		s.controllerRefuses(row.name, row.spec, row.want)
 	}
 	s.stepsThatFall()
@@ -76,10 +77,15 @@ func named(kind v1alpha1.WorkloadKind, name string) v1alpha1.WorkloadChoice {
 	return v1alpha1.WorkloadChoice{Names: []v1alpha1.WorkloadName{{Kind: kind, Name: name}}}
 }
 
-// commandRefuses runs spillway migrate, without and with --dry-run: neither may succeed, and none may leave a Migration that goes on.
+// commandRefuses runs spillway migrate, with and without --dry-run: neither may succeed, or leave a Migration that goes on. A dry run
+// does not ask a gate's URL: it is spillwayd that has to reach it.
 func (s *scenario) commandRefuses(args, want []string) {
 	s.Helper()
-	for _, more := range [][]string{{"--dry-run"}, nil} {
+	runs := [][]string{{"--dry-run"}, nil}
+	if slices.Contains(args, "--http") || slices.Contains(args, "--prometheus") {
+		runs = runs[1:]
+	}
+	for _, more := range runs {
 		all := slices.Concat([]string{"migrate"}, args, []string{"-n", s.ns, "--context", east}, more)
 		r := s.spillway(s.ctx, all...)
 		if r.code == 0 {
