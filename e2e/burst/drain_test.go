@@ -52,3 +52,13 @@ func (s *scenario) away(name string, replicas int) {
 	s.scale(name, replicas)
 	s.are(time.Minute, name, 0, replicas)
 }
+
+// home scales a Deployment with pods in the peer up to so many, of which the new ones start at home.
+func (s *scenario) home(name string, replicas int) {
+	s.Helper()
+	_, away, _ := s.trail.Now(name)
+	s.cordon(duo.VirtualNode, true)
+	defer s.cordon(duo.VirtualNode, false)
+	s.scale(name, replicas)
+	s.are(time.Minute, name, replicas-away, away)
+}
