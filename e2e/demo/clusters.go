@@ -113,19 +113,13 @@ func (d *demo) program(name string) string { return filepath.Join(d.root, "bin",
 
 // up starts the clusters. They belong to a process of their own, so that they can outlive this one.
 func (d *demo) up(ctx context.Context) error {
-	args := []string{"up", "--name", d.name, "--clusters", home + "," + cloud, "--spillway"}
-	if d.real {
-		args = append(args, "--nodes", "0", "--real", fmt.Sprint(nodesPerCluster))
-	} else {
-		args = append(args, "--nodes", fmt.Sprint(nodesPerCluster))
-	}
 	progress, last := d.show.output(), ""
 	show := progress.each
 	progress.each = func(line string) {
 		last = line
 		show(line)
 	}
-	up := exec.CommandContext(ctx, d.program("lab"), args...)
+	up := exec.CommandContext(ctx, d.program("lab"), d.startArgs()...)
 	up.Stderr = progress
 	up.Cancel = func() error { return up.Process.Signal(syscall.SIGTERM) }
 	up.WaitDelay = time.Minute
@@ -142,6 +136,15 @@ func (d *demo) up(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// startArgs are the words for `lab up` that this machine allows.
+func (d *demo) startArgs() []string {
+	args := []string{"up", "--name", d.name, "--clusters", home + "," + cloud, "--spillway"}
+	if d.real {
+		return append(args, "--tunnel", "--nodes", "0", "--real", fmt.Sprint(nodesPerCluster))
+	}
+	return append(args, "--nodes", fmt.Sprint(nodesPerCluster))
 }
 
 func openCluster(kubeconfig, name string) (*cluster, error) {

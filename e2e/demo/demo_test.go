@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/spillway-dev/spillway/e2e/load"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -99,6 +100,29 @@ func TestBegun(t *testing.T) {
 		if real, simulated := begun(now, true), begun(now, false); real != (n == 4) || simulated != (n >= 3) {
 			t.Errorf("%d of them there: begun %t with real nodes, %t with simulated ones", n, real, simulated)
 		}
+	}
+}
+
+// TestRequests: lines are told only while pods move, each for a few seconds, with who answered.
+func TestRequests(t *testing.T) {
+	second := load.Second{OK: 200, Failed: 1, Nodes: map[string]int{"home-real-1": 150, "spillway-cloud": 30, "cloud-real-2": 20}}
+	r := &requests{}
+	if line := r.add(second); line != "" {
+		t.Errorf("told before anything moves: %q", line)
+	}
+	r.tell(true)
+	told := []string{}
+	for range tellEvery {
+		told = append(told, r.add(second))
+	}
+	want := []string{"", "", "201 requests/s, 3 errors; answered at home  75 %, in the cloud  25 %"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	var none *requests
+	none.tell(true) // where there are no real nodes
+	if got := rateLine([]load.Second{{}}); !strings.Contains(got, "0 requests/s") {
+		t.Errorf("a second without answers: %q", got)
 	}
 }
 

@@ -1,5 +1,6 @@
-// Command demo shows the whole way of Spillway on two Kubernetes clusters of this machine: peer, run, scale, heal,
-// un-peer, nothing left. It checks each thing it claims, and ends with 1 when one does not come true.
+// Command demo shows the whole way of Spillway on two Kubernetes clusters of this machine: peer, run, scale, heal, overflow
+// and come home, migrate and come back, un-peer, nothing left. It checks each thing it claims, and ends with 1 when one does
+// not come true.
 //
 // It knows the story and how to tell it. The clusters come from the lab; all that happens in them is done by the commands
 // that people type, which are shown.

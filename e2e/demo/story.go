@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/spillway-dev/spillway/e2e/lab/realnode"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -55,7 +54,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		d.twoClusters, d.peer, d.deploy, d.scaleUp, d.heal, d.scaleDown, d.status, d.unpeer, d.proof,
+		d.twoClusters, d.peer, d.deploy, d.scaleUp, d.heal, d.scaleDown, d.peak, d.comeHome, d.migrate, d.status, d.unpeer, d.proof,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -142,10 +141,7 @@ func (d *demo) deploy(ctx context.Context) error {
 	if err := d.do(ctx, "kubectl", "--context", home, "label", "namespace", namespace, "spillway.dev/offload=enabled"); err != nil {
 		return err
 	}
-	image, pull := realnode.AppImage, "Never"
-	if !d.real {
-		pull = "IfNotPresent" // a simulated kubelet pulls nothing
-	}
+	image, pull := d.appImage()
 	text := fmt.Sprintf(manifest, image, pull)
 	for line := range strings.Lines(text) {
 		d.show.plain("     %s", d.show.dim(strings.TrimRight(line, "\n")))

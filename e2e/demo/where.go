@@ -42,9 +42,12 @@ func ready(pod *corev1.Pod) bool {
 	})
 }
 
-// look finds every pod of the Deployment and its twin, sorted by node and name.
-func (d *demo) look(ctx context.Context) ([]whereabouts, error) {
-	pods, err := d.clusters[home].kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + deployment})
+// look finds every pod of the Deployment web and its twin, sorted by node and name.
+func (d *demo) look(ctx context.Context) ([]whereabouts, error) { return d.lookAt(ctx, deployment) }
+
+// lookAt does the same for another Deployment.
+func (d *demo) lookAt(ctx context.Context, name string) ([]whereabouts, error) {
+	pods, err := d.clusters[home].kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + name})
 	if err != nil {
 		return nil, fmt.Errorf("list the pods at home: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -26,6 +27,7 @@ import (
 	"github.com/spillway-dev/spillway/e2e/lab"
 	"github.com/spillway-dev/spillway/e2e/lab/realnode"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
+	peeringclient "github.com/spillway-dev/spillway/peering/v1alpha1/client"
 )
 
 const (
@@ -45,6 +47,8 @@ type Options struct {
 	Root string
 	// Metrics runs metrics-server beside both clusters.
 	Metrics bool
+	// Tunnel joins the pods of both clusters: their nodes are gateways with an agent each.
+	Tunnel bool
 	// ArgsOf gives a cluster's spillwayd more arguments; nil: none.
 	ArgsOf func(cluster string) []string
 	// Progress gets a line per step; nil: none.
@@ -97,7 +101,7 @@ func (d *Duo) Down(ctx context.Context) error { return d.Lab.Down(ctx) }
 
 func (d *Duo) start(ctx context.Context, o Options) error {
 	err := d.Lab.StartSpillway(ctx, lab.SpillwayOptions{
-		Binary: filepath.Join(d.bin, "spillwayd"), Chart: filepath.Join(o.Root, "charts", "spillway"), ArgsOf: o.ArgsOf,
+		Binary: filepath.Join(d.bin, "spillwayd"), Chart: filepath.Join(o.Root, "charts", "spillway"), ArgsOf: o.ArgsOf, Agents: o.Tunnel,
 	})
 	if err != nil {
 		return err
@@ -120,7 +124,33 @@ func (d *Duo) start(ctx context.Context, o Options) error {
 		return fmt.Errorf("home has %d nodes, not one", len(nodes.Items))
 	}
 	d.Node = nodes.Items[0].Name
-	return d.Peer(ctx)
+	if err := d.Peer(ctx); err != nil || !o.Tunnel {
+		return err
+	}
+	return d.joined(ctx)
+}
+
+// joined waits until both sides say that the tunnel is up.
+func (d *Duo) joined(ctx context.Context) error {
+	for cluster, peer := range map[string]string{East: West, West: East} {
+		peerings, err := peeringclient.New(d.Lab.Cluster(cluster).Config())
+		if err != nil {
+			return err
+		}
+		if err := Until(ctx, Soon, func(ctx context.Context) error {
+			p, err := peerings.Get(ctx, peer, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionTunnelUp); c == nil || c.Status != metav1.ConditionTrue {
+				return fmt.Errorf("in %s the tunnel to %s is not up: %+v", cluster, peer, c)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Peer makes west lend to east, and waits until no cluster takes a node for not ready: the node controller takes that back a moment

@@ -3,22 +3,17 @@ package joined
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/utils/ptr"
 )
 
 // nodeAgent is spillwayd node on one node.
@@ -30,75 +25,11 @@ type nodeAgent struct {
 
 // install puts the program and its kubeconfig where the node sees them.
 func (a *nodeAgent) install(ctx context.Context) error {
-	const account = "spillway-node"
-	token, err := a.side.kube.CoreV1().ServiceAccounts("spillway-system").CreateToken(ctx, account,
-		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To(int64(86400))}}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("request a token for %s: %w", account, err)
-	}
-	dir := a.w.lab.RealNodes().Dir(a.node)
-	program, err := os.ReadFile(filepath.Join(a.w.bin, "spillwayd"))
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "spillwayd"), program, 0o755); err != nil {
-		return err
-	}
-	kubelet, err := os.ReadFile(filepath.Join(dir, "kubelet.kubeconfig"))
-	if err != nil {
-		return err
-	}
-	server := regexp.MustCompile(`https://[0-9.:]+`).Find(kubelet)
-	config := fmt.Sprintf(`apiVersion: v1
-kind: Config
-clusters: [{name: home, cluster: {server: "%s", certificate-authority-data: "%s"}}]
-users: [{name: agent, user: {token: "%s"}}]
-contexts: [{name: home, context: {cluster: home, user: agent}}]
-current-context: home
-`, server, base64.StdEncoding.EncodeToString(a.side.CA()), token.Status.Token)
-	return os.WriteFile(filepath.Join(dir, "agent.kubeconfig"), []byte(config), 0o600)
+	return a.side.InstallAgent(ctx, a.node, filepath.Join(a.w.bin, "spillwayd"))
 }
 
 // start runs the agent in all namespaces of its node; it ends with the node.
-func (a *nodeAgent) start(ctx context.Context) error {
-	if err := a.there(ctx); err != nil {
-		return err
-	}
-	cmd, err := a.w.lab.RealNodes().Command(context.WithoutCancel(ctx), a.node, "/node/spillwayd", "node", "--node-name", a.node,
-		"--kubeconfig", "/node/agent.kubeconfig")
-	if err != nil {
-		return err
-	}
-	log, err := os.OpenFile(filepath.Join(a.w.lab.Dir(), "log", a.node+"-agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	go func() { _ = cmd.Wait() }() // it ends when a test kills the agent or the lab goes down
-	return nil
-}
-
-// there waits until the node shows the program: one that has just been started mounts its files a moment later.
-func (a *nodeAgent) there(ctx context.Context) error {
-	var last error
-	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, soon, true, func(ctx context.Context) (bool, error) {
-		cmd, err := a.w.lab.RealNodes().Command(ctx, a.node, "test", "-x", "/node/spillwayd")
-		if err != nil {
-			return false, err
-		}
-		last = cmd.Run()
-		return last == nil, nil
-	})
-	if err != nil {
-		return fmt.Errorf("node %s does not show its program: %w", a.node, errors.Join(err, last))
-	}
-	return nil
-}
+func (a *nodeAgent) start(ctx context.Context) error { return a.side.StartAgent(ctx, a.node) }
 
 // pid of the agent itself, as the machine sees it; 0 when it does not run.
 func (a *nodeAgent) pid() int {

@@ -38,6 +38,9 @@ type SpillwayOptions struct {
 	// ArgsOf gives what follows Args in one cluster, such as an address of its
 	// own; nil means nothing.
 	ArgsOf func(cluster string) []string
+	// Agents makes every real node a gateway of the tunnel, with an agent
+	// (`spillwayd node`) on it.
+	Agents bool
 }
 
 // withDefaults fills in what comes from the checkout.
@@ -125,8 +128,11 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.procs[Spillwayd] = p
+	c.mu.Unlock()
+	if o.Agents {
+		return c.startAgents(ctx, o.Binary)
+	}
 	return nil
 }
 

@@ -73,7 +73,7 @@ func serve(ctx context.Context, in io.Reader) error {
 		m.send(message{Error: err.Error()})
 		return err
 	}
-	err = own(ctx, l, m, request.Spillway)
+	err = own(ctx, l, m, request)
 	err = errors.Join(err, l.Down(context.WithoutCancel(ctx)))
 	if err != nil {
 		m.send(message{Error: err.Error()})
@@ -81,12 +81,12 @@ func serve(ctx context.Context, in io.Reader) error {
 	return err
 }
 
-func own(ctx context.Context, l *lab.Lab, m *messenger, spillway bool) error {
+func own(ctx context.Context, l *lab.Lab, m *messenger, request serveRequest) error {
 	if err := redirect(filepath.Join(l.Dir(), "log", "lab.log")); err != nil {
 		return err
 	}
-	if spillway {
-		if err := l.StartSpillway(ctx, lab.SpillwayOptions{}); err != nil {
+	if request.Spillway {
+		if err := l.StartSpillway(ctx, lab.SpillwayOptions{Agents: request.Tunnel}); err != nil {
 			return err
 		}
 	}

@@ -34,6 +34,7 @@ type upOptions struct {
 	audit    bool
 	metrics  bool
 	spillway bool
+	tunnel   bool
 }
 
 func upCommand() *cobra.Command {
@@ -63,6 +64,7 @@ func upCommand() *cobra.Command {
 	f.BoolVar(&o.audit, "audit", false, "count API requests by client, too (costs some CPU)")
 	f.BoolVar(&o.metrics, "metrics", false, "run metrics-server beside each cluster (kubectl top, autoscalers)")
 	f.BoolVar(&o.spillway, "spillway", false, "build spillwayd from this checkout and run it in each cluster")
+	f.BoolVar(&o.tunnel, "tunnel", false, "with --spillway: make real nodes gateways, with an agent on each, so that pods of peered clusters reach each other")
 	return cmd
 }
 
@@ -70,6 +72,7 @@ func upCommand() *cobra.Command {
 type serveRequest struct {
 	Options  lab.Options
 	Spillway bool
+	Tunnel   bool
 }
 
 // labOptions turns the flags into options. Without root, the real nodes become
@@ -143,7 +146,7 @@ func up(ctx context.Context, out, progress io.Writer, o upOptions) error {
 		return fmt.Errorf("lab %s runs already: end it with `lab down %s`, or choose another --name", o.name, o.name)
 	}
 	begun := time.Now()
-	if err := follow(ctx, progress, serveRequest{opts, o.spillway}); err != nil {
+	if err := follow(ctx, progress, serveRequest{opts, o.spillway, o.tunnel}); err != nil {
 		return err
 	}
 	state, err := lab.ReadState(o.name)

@@ -24,6 +24,8 @@
 //	rm FILE            removes FILE
 //	echo [ADDR]        gives back what TCP connections to ADDR (:7) bring
 //	ps                 prints the command line of each process
+//	load URL [RATE [TIMEOUT]]  asks URL so often in a second (100), over new connections, and prints a line of JSON per second with what came
+//	                   of it (package load); a request fails after TIMEOUT (2s)
 //
 // Called as tar or test it does what kubectl cp wants of these, see tar.go.
 package main
@@ -44,6 +46,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spillway-dev/spillway/e2e/load"
 )
 
 func main() {
@@ -59,7 +63,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get, resolve, see, true, copy, sum, bytes, fill, say, tty, busy, touch, rm, echo or ps")
+		return fmt.Errorf("say what to do: serve, sleep, ignore-term, exit, crash, log, cat, env, get, resolve, see, true, copy, sum, bytes, fill, say, tty, busy, touch, rm, echo, ps or load")
 	}
 	rest := args[1:]
 	switch args[0] {
@@ -91,6 +95,8 @@ func run(args []string) error {
 		return resolve(argument(rest, 0, ""))
 	case "see":
 		return see(rest)
+	case "load":
+		return loadURL(rest)
 	}
 	if known, err := stream(args[0], rest); known {
 		return err
@@ -123,6 +129,20 @@ func serve(addr string) error {
 	}
 	fmt.Println("told to end")
 	return nil
+}
+
+func loadURL(args []string) error {
+	rate, err := strconv.Atoi(argument(args, 1, "100"))
+	if err != nil {
+		return fmt.Errorf("requests per second: %w", err)
+	}
+	timeout, err := time.ParseDuration(argument(args, 2, "2s"))
+	if err != nil {
+		return fmt.Errorf("time for one request: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return load.Run(ctx, load.Options{URL: argument(args, 0, ""), Rate: rate, Timeout: timeout}, os.Stdout)
 }
 
 // facts are what a test wants to know of the pod that answered; POD, NODE and NAMESPACE come from the downward API.
