@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,7 +62,7 @@ type MoveKind string
 const (
 	// Release makes a ReplicaSet let go of a pod, which makes it create another one while this one still serves (surge).
 	Release MoveKind = "Release"
-	// Evict ends a pod through the Eviction API; one that is not Ready only as it was seen (resourceVersion), since it may be Ready by now.
+	// Evict ends a pod through the Eviction API, if it is as it was seen: as Ready, and let go of or not. A cache may be late.
 	Evict MoveKind = "Evict"
 	// Restore gives a released pod back to its ReplicaSet.
 	Restore MoveKind = "Restore"
@@ -91,10 +92,14 @@ func Next(w Workload, wish Wish, now time.Time) (moves []Move, done bool) {
 	return v.surge()
 }
 
-// Leftovers are the moves that end pods which their controller was made to let go of, once the others do without them: what Next does
-// with them whatever the wish. It is for workloads of which nothing is wished any more.
+// Leftovers are the moves that end pods which their controller was made to let go of, once it has all its pods Ready again. It is for
+// workloads of which nothing is wished any more. It asks for more than Next does, so that it does no harm where somebody has a wish after
+// all; but it may end a pod that Next would give back.
 func Leftovers(w Workload) []Move {
 	v := lookAt(w, Wish{}, time.Time{})
+	if _, ready := v.owned(); ready < int(w.Replicas) {
+		v.released = slices.DeleteFunc(v.released, func(m Member) bool { return Ready(m.Pod) })
+	}
 	return v.finish()
 }
 

@@ -125,10 +125,14 @@ func (c *moveCluster) kubelet() {
 	}
 }
 
-// apply carries out one move as a Mover does: by UID, also by resourceVersion when the pod was not Ready, and nothing when it is done already.
+// apply carries out one move as a Mover does: an eviction of a pod that is as it was seen, and nothing when it is done already.
 func (c *moveCluster) apply(move Move) {
 	i := slices.IndexFunc(c.pods, func(m Member) bool { return m.UID == move.Pod.UID })
-	if i < 0 || c.pods[i].DeletionTimestamp != nil || move.Kind == Evict && !Ready(move.Pod) && c.pods[i].Pod != move.Pod {
+	if i < 0 || c.pods[i].DeletionTimestamp != nil {
+		return
+	}
+	asSeen := Ready(c.pods[i].Pod) == Ready(move.Pod) && c.pods[i].Labels[v1alpha1.LabelMoving] == move.Pod.Labels[v1alpha1.LabelMoving]
+	if move.Kind == Evict && !asSeen {
 		return
 	}
 	switch m := c.pods[i]; move.Kind {
@@ -190,6 +194,9 @@ func (c *moveCluster) step(wish Wish) (done bool) {
 		moves, done = Next(w, wish, moveTime())
 		if len(moves) > 0 {
 			moves = moves[:c.dice.IntN(len(moves)+1)]
+		}
+		if c.dice.IntN(2) == 0 { // by somebody who knows of no wish
+			moves = append(moves, Leftovers(w)...)
 		}
 		for _, m := range moves {
 			c.apply(m)

@@ -196,7 +196,7 @@ func TestLeftovers(t *testing.T) {
 		"a@home b@home,released,starting":                        "Evict b",
 		"a@home,new c@west,new b@home,released":                  "Evict b",
 		"a@home b@home,released c@home,released d@west":          "Evict b, Evict c",
-		"a@home,starting b@home,released c@home,released d@west": "Evict b",
+		"a@home,starting b@home,released c@home,released d@west": "",
 	} {
 		w := Workload{Kind: "Deployment", Replicas: 2, Members: movePods(pods)}
 		if diff := cmp.Diff(want, moveText(Leftovers(w), false)); diff != "" {

@@ -41,8 +41,8 @@ type mover struct {
 	events record.EventRecorder
 }
 
-// Move carries out one move. A pod that is gone, is another one by now, or has changed since it was seen not to be Ready, is no error:
-// the next look says what is to be done.
+// Move carries out one move. A pod that is gone, is another one by now, or is not as it was seen, is no error: the next look says what is
+// to be done.
 func (m *mover) Move(ctx context.Context, move placement.Move) (refused bool, err error) {
 	switch move.Kind {
 	case placement.Release:
@@ -107,24 +107,21 @@ func (m *mover) restore(ctx context.Context, move placement.Move) error {
 	return err
 }
 
-// evict asks for the end of a pod. One that was not Ready must be as it was seen, and is looked at first: an eviction that fails by its
-// precondition costs the budget a pod for two minutes (PodDisruptionBudgetStatus.disruptedPods).
+// evict asks for the end of a pod that is as it was seen: one that was not Ready may serve by now, one that was let go of may have been taken
+// back, and then it would be one too many. It is looked at first, since an eviction that fails by its precondition costs the budget a pod for
+// two minutes (PodDisruptionBudgetStatus.disruptedPods).
 func (m *mover) evict(ctx context.Context, move placement.Move) (refused bool, err error) {
 	pod := move.Pod
-	must := metav1.NewUIDPreconditions(string(pod.UID))
-	if !placement.Ready(pod) {
-		must.ResourceVersion = &pod.ResourceVersion
-		is, err := m.client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) || err == nil && (is.UID != pod.UID || is.ResourceVersion != pod.ResourceVersion) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("get pod %s/%s: %w", pod.Namespace, pod.Name, err)
-		}
+	is, err := m.client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && !asSeen(is, pod) {
+		return false, nil // a cache that is late
+	}
+	if err != nil {
+		return false, fmt.Errorf("get pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	err = m.client.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
-		DeleteOptions: &metav1.DeleteOptions{Preconditions: must},
+		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &is.UID, ResourceVersion: &is.ResourceVersion}},
 	})
 	switch {
 	case err == nil && pod.Labels[v1alpha1.LabelMoving] != "":
@@ -133,12 +130,18 @@ func (m *mover) evict(ctx context.Context, move placement.Move) (refused bool, e
 	case err == nil:
 		m.events.Event(pod, corev1.EventTypeNormal, ReasonMoving, "It ends here, and its controller makes another one. "+move.Why)
 		return false, nil
-	case apierrors.IsTooManyRequests(err):
+	case apierrors.IsTooManyRequests(err), apierrors.IsConflict(err): // changed this moment: nobody else may wake us
 		return true, nil
-	case isGone(err):
+	case apierrors.IsNotFound(err):
 		return false, nil
 	}
 	return false, fmt.Errorf("evict pod %s/%s: %w", pod.Namespace, pod.Name, err)
+}
+
+// asSeen says that a pod is what a move was decided by.
+func asSeen(is, seen *corev1.Pod) bool {
+	return is.UID == seen.UID && is.DeletionTimestamp == nil && placement.Ready(is) == placement.Ready(seen) &&
+		is.Labels[v1alpha1.LabelMoving] == seen.Labels[v1alpha1.LabelMoving]
 }
 
 // metadata is what a merge patch changes; nil takes a label or an annotation away.
