@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -37,6 +39,7 @@ type world struct {
 	caches  *placer.Caches
 	mover   placer.Mover
 	changed chan struct{}
+	to      string       // where new pods go
 	least   atomic.Int64 // Ready pods of the workload that is moved, ever
 }
 
@@ -45,7 +48,9 @@ func TestMoves(t *testing.T) {
 		t.Skip("starts a cluster")
 	}
 	l, err := lab.Up(t.Context(), lab.Options{Clusters: []lab.ClusterOptions{{Name: "home", Simulated: []lab.NodeGroup{
-		{Prefix: "home", Count: 2}, {Prefix: "west", Count: 2, Labels: map[string]string{v1alpha1.LabelPeer: west}},
+		{Prefix: "home", Count: 2}, {Prefix: "west", Count: 2, Labels: map[string]string{v1alpha1.LabelPeer: west}, Taints: []corev1.Taint{
+			{Key: v1alpha1.TaintVirtualNode, Value: west, Effect: corev1.TaintEffectNoSchedule},
+		}},
 	}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +81,6 @@ func TestMoves(t *testing.T) {
 			ended := make(chan struct{})
 			go func() { w.caches.Run(ctx); close(ended) }()
 			defer func() { stop(); <-ended }()
-			w.steer(placement.Home)
 			test(w)
 		})
 	}
@@ -89,14 +93,24 @@ func (w *world) must(err error) {
 	}
 }
 
-// steer has new pods go to a place.
-func (w *world) steer(to string) {
+// place opens the gates of pods, to where new ones go.
+func (w *world) place(found placement.Workload) {
 	w.Helper()
-	for _, name := range []string{"home-1", "home-2", "west-1", "west-2"} {
-		cordon := (name[:4] == west) != (to == west)
-		_, err := w.client.CoreV1().Nodes().Patch(w.Context(), name, types.MergePatchType,
-			fmt.Appendf(nil, `{"spec":{"unschedulable":%v}}`, cordon), metav1.PatchOptions{})
+	for _, m := range found.Members {
+		if len(m.Spec.SchedulingGates) == 0 {
+			continue
+		}
+		spec := map[string]any{"schedulingGates": nil}
+		if w.to != placement.Home {
+			spec["nodeSelector"] = map[string]string{v1alpha1.LabelPeer: w.to}
+			spec["tolerations"] = append(m.Spec.Tolerations, corev1.Toleration{Key: v1alpha1.TaintVirtualNode, Value: w.to})
+		}
+		patch, err := json.Marshal(map[string]any{"spec": spec})
 		w.must(err)
+		_, err = w.client.CoreV1().Pods(namespace).Patch(w.Context(), m.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		if !apierrors.IsNotFound(err) {
+			w.must(err)
+		}
 	}
 }
 
@@ -104,7 +118,10 @@ func template(app string) (*metav1.LabelSelector, corev1.PodTemplateSpec) {
 	labels := map[string]string{"app": app}
 	return &metav1.LabelSelector{MatchLabels: labels}, corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels},
-		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: new(int64(1)), Containers: []corev1.Container{{Name: "c", Image: "none"}}},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: new(int64(1)), Containers: []corev1.Container{{Name: "c", Image: "none"}},
+			SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.GatePlacement}},
+		},
 	}
 }
 
@@ -144,6 +161,7 @@ func (w *world) follow(kind v1alpha1.WorkloadKind, name string, wish placement.W
 			continue
 		}
 		w.count(found)
+		w.place(found)
 		moves, done := placement.Next(found, wish, time.Now())
 		for _, m := range moves {
 			refused, err := w.mover.Move(ctx, m)
@@ -198,7 +216,7 @@ func (w *world) expect(log []string, want int) {
 func deployment(w *world) {
 	w.makeDeployment("web", 6)
 	for _, to := range []string{west, placement.Home} {
-		w.steer(to)
+		w.to = to
 		log := w.follow(v1alpha1.WorkloadDeployment, "web", placement.Wish{To: to, Count: 6, AtOnce: 2, Why: "Because."}, nil)
 		w.expect(log, 12) // each is let go of, and evicted
 		if n := w.least.Load(); n < 6 {
@@ -210,17 +228,15 @@ func deployment(w *world) {
 // turnsRound comes back half-way. What was let go of and is still there stays.
 func turnsRound(w *world) {
 	w.makeDeployment("turn", 4)
-	for _, name := range []string{"home-1", "home-2"} {
-		_, err := w.client.CoreV1().Nodes().Patch(w.Context(), name, types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`), metav1.PatchOptions{})
-		w.must(err)
-	}
-	wish := placement.Wish{To: west, Count: 4, AtOnce: 2, Why: "Because."}
+	w.to = "north" // a peer without nodes
+	wish := placement.Wish{To: w.to, Count: 4, AtOnce: 2, Why: "Because."}
 	w.follow(v1alpha1.WorkloadDeployment, "turn", wish, func(moves []string) bool { return len(moves) >= 2 })
 	w.until("the ReplicaSet has made others", func() bool {
 		found, _ := w.caches.Find(namespace, v1alpha1.WorkloadDeployment, "turn")
-		return len(found.Members) == 6
+		w.place(found)
+		return len(found.Members) == 6 && !slices.ContainsFunc(found.Members, func(m placement.Member) bool { return len(m.Spec.SchedulingGates) > 0 })
 	})
-	wish.To = placement.Home
+	w.to, wish.To = placement.Home, placement.Home
 	before, _ := w.caches.Find(namespace, v1alpha1.WorkloadDeployment, "turn")
 	w.follow(v1alpha1.WorkloadDeployment, "turn", wish, nil)
 	if n := w.least.Load(); n < 4 {
@@ -265,7 +281,7 @@ func statefulSet(w *world) {
 	wish := placement.Wish{To: placement.Home, Count: 3, AtOnce: 3, Why: "Because."}
 	w.follow(v1alpha1.WorkloadStatefulSet, "db", wish, nil)
 	for _, to := range []string{west, placement.Home} {
-		w.steer(to)
+		w.to = to
 		wish.To = to
 		log := w.follow(v1alpha1.WorkloadStatefulSet, "db", wish, nil)
 		w.expect(log, 3)
