@@ -197,8 +197,8 @@ func (c *migrationCheck) all() []migrationSubject {
 		s := migrationSubject{WorkloadName: v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadDeployment, Name: d.Name}, meta: &d.ObjectMeta,
 			replicas: migrationReplicas(d.Spec.Replicas), template: &d.Spec.Template, members: c.members(d.Spec.Selector, "ReplicaSet")}
 		if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-			s.halts = "has strategy Recreate, which means that no two versions of it run at once; its pods move one version all the same, " +
-				"the new one made before the old one ends: two run side by side for a moment"
+			s.halts = "has strategy Recreate: each of its pods ends before the one instead of it starts, some at a time; with RollingUpdate the " +
+				"new ones come first"
 		}
 		out = append(out, s)
 	}

@@ -48,6 +48,8 @@ type MigrationView struct {
 	Gate GateView
 	// Restarted says that nobody has looked at the gate until now: soaking starts anew.
 	Restarted bool
+	// Budget says that a PodDisruptionBudget let a pod not go when it was asked last.
+	Budget bool
 	// TakenOver says that a newer Migration moves its workloads, a sentence; empty when none does.
 	TakenOver string
 }
@@ -176,7 +178,7 @@ func (a *advance) work() {
 		a.is.ReadyTime = nil
 		a.move()
 		if limit := a.stepTimeout(); a.now.Sub(a.is.StepTime.Time) >= limit {
-			a.fail(becauseStepFailed, fmt.Sprintf("%s has taken longer than %s: %s", a.stepWord(), limit, a.counts()))
+			a.fail(becauseStepFailed, fmt.Sprintf("%s has taken longer than %s: %s%s", a.stepWord(), limit, a.counts(), a.held()))
 		}
 		return
 	}
@@ -301,7 +303,15 @@ func (a *advance) progress(phase v1alpha1.MigrationPhase, reason, why string) {
 }
 
 func (a *advance) move() {
-	a.progress(v1alpha1.MigrationMoving, becauseMoving, a.stepWord()+": "+a.counts())
+	a.progress(v1alpha1.MigrationMoving, becauseMoving, a.stepWord()+": "+a.counts()+a.held())
+}
+
+// held says what keeps pods from going.
+func (a *advance) held() string {
+	if a.seen.Budget {
+		return "; a PodDisruptionBudget lets no more of them go now"
+	}
+	return ""
 }
 
 func (a *advance) returning() {
@@ -312,7 +322,7 @@ func (a *advance) returning() {
 			back, all = back+min(n, w.Replicas), all+w.Replicas
 		}
 	}
-	a.progress(v1alpha1.MigrationRollingBack, becauseRollingBack, fmt.Sprintf("rolls back: %d of %d pods are Ready where they were", back, all))
+	a.progress(v1alpha1.MigrationRollingBack, becauseRollingBack, fmt.Sprintf("rolls back: %d of %d pods are Ready where they were%s", back, all, a.held()))
 }
 
 func (a *advance) condition(kind string, status metav1.ConditionStatus, reason, message string) {

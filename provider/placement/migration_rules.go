@@ -68,7 +68,7 @@ func (c *migrationCheck) destination() {
 		return
 	}
 	if !slices.ContainsFunc(c.nodes, migrationReady) {
-		c.refuse("peer %s is not Ready: wait until it is, spillway status %s says why", c.to, c.to)
+		c.refuse("peer %s is not Ready: wait until it is, spillway status says why", c.to)
 	} else if len(c.open()) == 0 {
 		c.refuse("peer %s is cordoned: spillway uncordon %s lets pods go there again", c.to, c.to)
 	}

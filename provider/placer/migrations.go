@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -53,6 +54,10 @@ type migrations struct {
 	written map[types.UID]writtenStatus
 	touched map[types.UID]touchedPod
 	asked   map[types.UID]time.Time // when a check could not be made
+	held    map[types.UID]bool      // Migrations of which a budget let a pod not go
+
+	mu     sync.Mutex
+	moving map[string]bool // guarded by mu; workloads with a wish; nil before the first pass
 }
 
 // writtenStatus is a Migration as it was written, on what the cache had then and what was written since.
@@ -71,6 +76,7 @@ func newMigrations(cfg Config, seen migrationCaches, mover Mover) *migrations {
 	m := &migrations{
 		cfg: cfg, seen: seen, mover: mover, gates: newGates(cfg), woken: make(chan struct{}, 1), next: placement.Next,
 		written: map[types.UID]writtenStatus{}, touched: map[types.UID]touchedPod{}, asked: map[types.UID]time.Time{},
+		held: map[types.UID]bool{},
 	}
 	if m.client, m.broken = client.NewMigrations(cfg.REST); m.broken != nil {
 		return m
@@ -100,9 +106,9 @@ func (m *migrations) run(ctx context.Context) {
 	wg.Go(func() { m.cache.Run(ctx) })
 	defer wg.Wait()
 	defer m.gates.wait()
-	for {
+	for first := true; ; {
 		var again <-chan time.Time
-		if m.cache.Len() > 0 {
+		if first || m.cache.Len() > 0 {
 			again = m.cfg.Clock.After(migrateEvery)
 		}
 		select {
@@ -113,14 +119,26 @@ func (m *migrations) run(ctx context.Context) {
 		}
 		if m.cache.HasSynced() && m.seen.Synced() && m.cfg.Policies.Synced() {
 			m.pass(ctx, m.cache.List())
+			first = false
 		}
 	}
+}
+
+// wished says whether a Migration moves a workload now, and looks after the pods that it was made to let go of. It may be called while
+// run runs.
+func (m *migrations) wished(w placement.Workload) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.moving == nil {
+		return m.broken == nil // not known yet
+	}
+	return m.moving[workloadKey(w.Namespace, v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadKind(w.Kind), Name: w.Name})]
 }
 
 // pass looks at every Migration once.
 func (m *migrations) pass(ctx context.Context, all []*v1alpha1.Migration) {
 	all = m.latest(all)
-	around := surroundings{all: all, owners: migrationOwners(all), gated: map[string][]*corev1.Pod{}}
+	around := surroundings{all: all, owners: migrationOwners(all), gated: map[string][]*corev1.Pod{}, moving: map[string]bool{}}
 	if len(all) > 0 {
 		for _, pod := range m.seen.Pods() {
 			if awaitsPlace(pod) {
@@ -136,6 +154,9 @@ func (m *migrations) pass(ctx context.Context, all []*v1alpha1.Migration) {
 		m.tend(ctx, mg, around)
 	}
 	m.forget(all)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.moving = around.moving
 }
 
 // surroundings are what one Migration has to know of others.
@@ -143,6 +164,17 @@ type surroundings struct {
 	all    []*v1alpha1.Migration
 	owners map[string]*v1alpha1.Migration // by namespace and workload
 	gated  map[string][]*corev1.Pod       // by namespace
+	moving map[string]bool                // by namespace and workload; filled while Migrations are looked at
+}
+
+// mark notes the workloads that a Migration moves.
+func (s surroundings) mark(mg *v1alpha1.Migration, mine []placement.Workload) {
+	switch mg.Status.Phase {
+	case v1alpha1.MigrationMoving, v1alpha1.MigrationGating, v1alpha1.MigrationRollingBack:
+		for _, w := range mine {
+			s.moving[workloadKey(w.Namespace, v1alpha1.WorkloadName{Kind: v1alpha1.WorkloadKind(w.Kind), Name: w.Name})] = true
+		}
+	}
 }
 
 // latest are the Migrations as they were written last, where the cache does not show it yet; oldest first.
@@ -182,6 +214,7 @@ func workloadKey(namespace string, w v1alpha1.WorkloadName) string {
 // tend takes one Migration a step further.
 func (m *migrations) tend(ctx context.Context, mg *v1alpha1.Migration, around surroundings) {
 	view, mine := m.view(ctx, mg, around)
+	defer func() { around.mark(mg, mine) }()
 	status, wishes := placement.Advance(mg, view, m.cfg.Clock.Now())
 	if !apiequality.Semantic.DeepEqual(status, mg.Status) {
 		now, err := m.write(ctx, mg, status)
@@ -199,9 +232,11 @@ func (m *migrations) tend(ctx context.Context, mg *v1alpha1.Migration, around su
 	}
 	m.gates.follow(ctx, mg)
 	m.assign(ctx, mg, mine)
+	held := false
 	for _, w := range wishes {
-		m.fulfil(ctx, w)
+		held = m.fulfil(ctx, w) || held
 	}
+	m.held[mg.UID] = held
 }
 
 // sameCourse says whether two states of a Migration send pods the same way.
@@ -230,6 +265,7 @@ func (m *migrations) view(ctx context.Context, mg *v1alpha1.Migration, around su
 		v.Verdict = m.verdict(ctx, mg, around)
 	}
 	v.Gate, v.Restarted = m.gates.view(mg)
+	v.Budget = m.held[mg.UID]
 	return v, v.Workloads
 }
 
@@ -247,11 +283,11 @@ func (m *migrations) workload(namespace string, name v1alpha1.WorkloadName, arou
 	return w, true
 }
 
-// fulfil makes the next moves towards a wish.
-func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) {
+// fulfil makes the next moves towards a wish. held says that a PodDisruptionBudget let one not go.
+func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) (held bool) {
 	now := m.cfg.Clock.Now()
 	if m.outdated(w.Workload) {
-		return
+		return false
 	}
 	moves, _ := m.next(w.Workload, w.Wish, now)
 	for _, move := range moves {
@@ -263,7 +299,9 @@ func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) {
 		if !refused && err == nil {
 			m.touched[move.Pod.UID] = touchedPod{move.Pod.ResourceVersion, now}
 		}
+		held = held || refused
 	}
+	return held
 }
 
 // outdated says that the cache does not show yet what was done to pods of a workload.
@@ -280,21 +318,9 @@ func (m *migrations) forget(all []*v1alpha1.Migration) {
 	for _, mg := range all {
 		there[mg.UID] = true
 	}
-	for uid := range m.written {
-		if !there[uid] {
-			delete(m.written, uid)
-		}
-	}
-	for uid := range m.asked {
-		if !there[uid] {
-			delete(m.asked, uid)
-		}
-	}
-	now := m.cfg.Clock.Now()
-	for uid, t := range m.touched {
-		if now.Sub(t.at) >= catchUp {
-			delete(m.touched, uid)
-		}
-	}
+	maps.DeleteFunc(m.written, func(uid types.UID, _ writtenStatus) bool { return !there[uid] })
+	maps.DeleteFunc(m.asked, func(uid types.UID, _ time.Time) bool { return !there[uid] })
+	maps.DeleteFunc(m.held, func(uid types.UID, _ bool) bool { return !there[uid] })
+	maps.DeleteFunc(m.touched, func(_ types.UID, t touchedPod) bool { return m.cfg.Clock.Since(t.at) >= catchUp })
 	m.gates.forget(there)
 }

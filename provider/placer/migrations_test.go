@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -26,6 +27,7 @@ import (
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/spillway-dev/spillway/peering/policy"
@@ -350,6 +352,9 @@ func TestMigrations_Whole(t *testing.T) {
 			t.Errorf("no Event %q in\n%s", want, heard)
 		}
 	}
+	if w, _ := c.Find("shop", v1alpha1.WorkloadDeployment, "web"); c.m.wished(w) {
+		t.Error("a completed Migration moves its workload")
+	}
 	version := c.mg.ResourceVersion
 	for range 20 {
 		c.second()
@@ -389,8 +394,15 @@ func TestMigrations_FailingGateRollsBack(t *testing.T) {
 
 func TestMigrations_PauseAndResume(t *testing.T) {
 	c := newMigCluster(t, 10, toWest(50, 100))
+	w, _ := c.Find("shop", v1alpha1.WorkloadDeployment, "web")
+	if !c.m.wished(w) {
+		t.Error("before the first pass it is known that nothing moves")
+	}
 	for c.moved < 3 {
 		c.second()
+	}
+	if !c.m.wished(w) {
+		t.Error("the workload is not moved while it is")
 	}
 	c.spec(func(s *v1alpha1.MigrationSpec) { s.Paused = true })
 	c.until(v1alpha1.MigrationPaused)
@@ -400,6 +412,9 @@ func TestMigrations_PauseAndResume(t *testing.T) {
 	moved := c.moved
 	for range 60 {
 		c.second()
+	}
+	if c.m.wished(w) {
+		t.Error("a paused Migration moves its workload")
 	}
 	if c.expect(10-moved, moved, moved); moved > 5 {
 		t.Errorf("%d were moved, while half of them may", moved)
@@ -463,6 +478,9 @@ func TestMigrations_BudgetThatWaits(t *testing.T) {
 		c.second()
 	}
 	c.expect(2, 0, 0)
+	if want := "step 1 of 1 (100%): 0 of 2 pods are Ready in west, 2 of 2 in all; a PodDisruptionBudget lets no more of them go now"; c.mg.Status.Message != want {
+		t.Errorf("says %q", c.mg.Status.Message)
+	}
 	clear(c.faults)
 	c.until(v1alpha1.MigrationCompleted)
 	c.expect(0, 2, 2)
@@ -484,6 +502,45 @@ func TestMigrations_NewestOwns(t *testing.T) {
 			t.Errorf("%s owns it, want %s", have, want)
 		}
 	}
+}
+
+// TestMigrations_Run: the loop follows the kind over the API, and writes the status where the API server takes it.
+func TestMigrations_Run(t *testing.T) {
+	c := newMigCluster(t, 1, v1alpha1.MigrationSpec{To: v1alpha1.Destination{Peer: "east"}})
+	c.mg.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Migration"}
+	patched := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case r.Method == http.MethodPatch:
+			body, err := io.ReadAll(r.Body)
+			patched <- fmt.Sprintf("%s %s %v", r.URL.Path, body, err)
+			_ = json.NewEncoder(w).Encode(c.mg)
+		case r.URL.Query().Get("sendInitialEvents") != "":
+			w.WriteHeader(http.StatusUnprocessableEntity)
+		case r.URL.Query().Get("watch") != "":
+			<-r.Context().Done()
+		default:
+			_ = json.NewEncoder(w).Encode(v1alpha1.MigrationList{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "MigrationList"},
+				ListMeta: metav1.ListMeta{ResourceVersion: "1"}, Items: []v1alpha1.Migration{*c.mg}})
+		}
+	}))
+	defer server.Close()
+	m := newMigrations(Config{Client: c.client, REST: &rest.Config{Host: server.URL}, Policies: migPolicies{}, Events: c.events, Log: zap.NewNop(),
+		Clock: clock.RealClock{}}, c, c)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ended := make(chan struct{})
+	go func() { defer close(ended); m.run(ctx) }()
+	select {
+	case have := <-patched:
+		if !strings.HasPrefix(have, "/apis/spillway.dev/v1alpha1/namespaces/shop/migrations/go/status ") || !strings.Contains(have, `"phase":"Refused"`) {
+			t.Errorf("patched %s", have)
+		}
+	case <-ctx.Done():
+		t.Error("nothing was written")
+	}
+	cancel()
+	<-ended
 }
 
 func TestAssignPatch(t *testing.T) {
