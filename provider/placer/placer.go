@@ -89,7 +89,7 @@ func (p *Placer) Run(ctx context.Context) {
 	mover := NewMover(p.cfg.Client, p.cfg.Events)
 	b.caches, b.mover = seen, mover
 	m := newMigrations(p.cfg, seen, mover)
-	b.sweep = func(ctx context.Context) (bool, error) { return Sweep(ctx, seen, noting{b}, nil) }
+	b.sweep = func(ctx context.Context) (bool, error) { return Sweep(ctx, seen, noting{b}, m.wished) }
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){seen.Run, b.run, m.run} {
 		wg.Go(func() { run(ctx) })
