@@ -80,7 +80,9 @@ func TestDifference(t *testing.T) {
 	before.add("secrets", []metav1.PartialObjectMetadata{item("x", "same", "1"), item("x", "gone", "2"), item("x", "replaced", "3")})
 	now.add("secrets", []metav1.PartialObjectMetadata{item("x", "same", "1"), item("x", "new", "4"), item("x", "replaced", "5"), item(namespace, "the user's own", "6")})
 	now.add("namespaces", []metav1.PartialObjectMetadata{item("", namespace, "7"), item("", namespace+"-1f2e", "8")})
-	want := []string{"+ namespaces shop-1f2e", "+ secrets x/new", "~ secrets x/replaced", "- secrets x/gone"}
+	now.add("secrets", []metav1.PartialObjectMetadata{item("spillway-system", "spillway-tunnel", "9"), item("shop-1f2e", "spillway-tunnel", "10")})
+	now.add("leases", []metav1.PartialObjectMetadata{item("spillway-system", "spillway-gateway-0", "11")})
+	want := []string{"+ namespaces shop-1f2e", "+ secrets shop-1f2e/spillway-tunnel", "+ secrets x/new", "~ secrets x/replaced", "- secrets x/gone"}
 	if diff := cmp.Diff(want, difference(before, now)); diff != "" {
 		t.Errorf("difference (-want +got):\n%s", diff)
 	}

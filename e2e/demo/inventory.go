@@ -12,10 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
+
+	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
-// inventory is every object of a cluster, "resource namespace/name", with its UID. Events and the demo's own namespace
-// at home are left out.
+// inventory is every object of a cluster, "resource namespace/name", with its UID. Events, the demo's own namespace at home, and what
+// a cluster's gateways keep for themselves are left out.
 type inventory struct {
 	objects map[string]string
 	kinds   int
@@ -54,7 +56,7 @@ func (c *cluster) takeInventory(ctx context.Context) (inventory, error) {
 
 func (inv inventory) add(resource string, items []metav1.PartialObjectMetadata) {
 	for _, o := range items {
-		if o.Namespace == namespace || resource == "namespaces" && o.Name == namespace {
+		if o.Namespace == namespace || resource == "namespaces" && o.Name == namespace || gateways(resource, o) {
 			continue
 		}
 		name := o.Name
@@ -63,6 +65,13 @@ func (inv inventory) add(resource string, items []metav1.PartialObjectMetadata) 
 		}
 		inv.objects[resource+" "+name] = string(o.UID)
 	}
+}
+
+// gateways says whether an object is what a cluster's own gateways have since its first peering, and keep for the next: their private
+// keys, and the Leases by which they share the work.
+func gateways(resource string, o metav1.PartialObjectMetadata) bool {
+	return o.Namespace == v1alpha1.SystemNamespace &&
+		(resource == "secrets" && o.Name == v1alpha1.TunnelSecret || resource == "leases" && strings.HasPrefix(o.Name, v1alpha1.GatewayPrefix))
 }
 
 // difference lists, sorted, what is new (+), gone (-) or another object of the same name (~).

@@ -25,12 +25,12 @@ const (
 
 // migrate moves the carts to the cloud in steps, and home again.
 func (d *demo) migrate(ctx context.Context) error {
-	why := "Now on purpose: one pod first, then half of them, then all. After each step the pods have to be Ready for 2 s before the next.\n" +
-		"Each leaves only when its successor is Ready."
+	why := "Now on purpose: one pod first, then half of them, then all. After each step the pods have to be Ready for 2 s before the next\n" +
+		"begins, and each pod leaves only when its successor is Ready.\n"
 	if d.real {
-		why += fmt.Sprintf(" Meanwhile a pod at home asks the Service %d times per second,\nover a new connection each time.", rate)
+		why += fmt.Sprintf("Meanwhile a pod at home asks the Service %d times per second, over a new connection each time.", rate)
 	} else {
-		why += "\n(Simulated pods answer nobody: with real nodes requests would run meanwhile.)"
+		why += "(Simulated pods answer nobody: with real nodes requests would run meanwhile.)"
 	}
 	d.show.heading("Move a workload to the cloud, in steps", why)
 	asked, stop, err := d.ask(ctx)
@@ -41,8 +41,8 @@ func (d *demo) migrate(ctx context.Context) error {
 	if err := d.move(ctx, asked, cloud, "--steps", "10,50,100", "--soak", "2s"); err != nil {
 		return err
 	}
-	d.show.heading("And back", "The same way home, in two steps.")
-	if err := d.move(ctx, asked, "home", "--steps", "50,100", "--soak", "2s"); err != nil {
+	d.show.heading("And back", "The same way home, in one step: some at a time all the same.")
+	if err := d.move(ctx, asked, "home", "--soak", "2s"); err != nil {
 		return err
 	}
 	stop()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,10 +20,11 @@ const (
 	cart      = "cart"
 	nightWork = "night-work"
 	cartPods  = 10
-	// cartCPU is what each of them requests, in thousandths of a core; cartsPerNode is how many the night work leaves room for on each
-	// node of home.
-	cartCPU      = 100
-	cartsPerNode = 2
+
+	// cartCPU is what each of them requests, leftPerNode what the night work leaves free on the fullest node of home, in thousandths of
+	// a core.
+	cartCPU     = 100
+	leftPerNode = 2*cartCPU + cartCPU/2
 )
 
 // peakManifest is the policy, and the Deployment with its Service; replicas, image, pull policy and thousandths of a core are filled in.
@@ -99,20 +102,28 @@ func (d *demo) appImage() (image, pull string) {
 // peak fills home, and then wants more pods than there is room for.
 func (d *demo) peak(ctx context.Context) error {
 	d.show.heading("A peak, when home is full",
-		fmt.Sprintf("The night's work has taken home but for room for %d pods, and the shop wants %d carts. A policy says: home first, and what finds\n"+
-			"no room for 3 s goes to the cloud. The pods themselves say nothing.", nodesPerCluster*cartsPerNode, cartPods))
-	free, err := d.leastFree(ctx)
+		fmt.Sprintf("The night's work takes nearly all of home, and then the shop wants %d carts. A policy says: home first, and what finds no room\n"+
+			"for 3 s goes to the cloud. The pods themselves say nothing.", cartPods))
+	free, err := d.freeAtHome(ctx)
 	if err != nil {
 		return err
 	}
 	image, pull := d.appImage()
-	night := fmt.Sprintf(nightManifest, nodesPerCluster, image, pull, free-cartsPerNode*cartCPU-cartCPU/2)
+	night := fmt.Sprintf(nightManifest, nodesPerCluster, image, pull, slices.Min(slices.Collect(maps.Values(free)))-leftPerNode)
 	if err := d.doWith(ctx, night, "kubectl", "--context", home, "apply", "-f", "-"); err != nil {
 		return err
 	}
 	if err := d.expectOf(ctx, nightWork, nodesPerCluster, 0); err != nil {
 		return err
 	}
+	if free, err = d.freeAtHome(ctx); err != nil {
+		return err
+	}
+	fit := roomFor(free)
+	if fit >= cartPods {
+		return fmt.Errorf("home should be nearly full, but has room for %d carts: %v thousandths of a core are free", fit, free)
+	}
+	d.show.ok("home has room for %d carts", fit)
 	text := fmt.Sprintf(peakManifest, cartPods, image, pull, cartCPU)
 	for line := range strings.Lines(text) {
 		d.show.plain("     %s", d.show.dim(strings.TrimRight(line, "\n")))
@@ -120,7 +131,7 @@ func (d *demo) peak(ctx context.Context) error {
 	if err := d.doWith(ctx, text, "kubectl", "--context", home, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	if err := d.expectOf(ctx, cart, nodesPerCluster*cartsPerNode, cartPods-nodesPerCluster*cartsPerNode); err != nil {
+	if err := d.expectOf(ctx, cart, fit, cartPods-fit); err != nil {
 		return err
 	}
 	return d.why(ctx)
@@ -178,16 +189,16 @@ func (d *demo) expectOf(ctx context.Context, name string, here, there int) error
 	return nil
 }
 
-// leastFree is how many thousandths of a core are free on the fullest node of home.
-func (d *demo) leastFree(ctx context.Context) (int64, error) {
+// freeAtHome is how many thousandths of a core are free, by node.
+func (d *demo) freeAtHome(ctx context.Context) (map[string]int64, error) {
 	kube := d.clusters[home].kube
 	nodes, err := kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: "!" + v1alpha1.LabelPeer})
 	if err != nil {
-		return 0, fmt.Errorf("list the nodes of home: %w", err)
+		return nil, fmt.Errorf("list the nodes of home: %w", err)
 	}
 	pods, err := kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return 0, fmt.Errorf("list the pods of home: %w", err)
+		return nil, fmt.Errorf("list the pods of home: %w", err)
 	}
 	free := map[string]int64{}
 	for _, n := range nodes.Items {
@@ -201,11 +212,14 @@ func (d *demo) leastFree(ctx context.Context) (int64, error) {
 			free[p.Spec.NodeName] -= c.Resources.Requests.Cpu().MilliValue()
 		}
 	}
-	least := int64(-1)
+	return free, nil
+}
+
+// roomFor says how many carts fit where so much is free.
+func roomFor(free map[string]int64) int {
+	n := 0
 	for _, f := range free {
-		if least < 0 || f < least {
-			least = f
-		}
+		n += int(max(0, f) / cartCPU)
 	}
-	return least, nil
+	return n
 }

@@ -316,8 +316,8 @@ func (d *demo) unpeer(ctx context.Context) error {
 
 func (d *demo) proof(ctx context.Context) error {
 	d.show.heading("Nothing is left",
-		"Every object of every kind in both clusters is compared with what was there before peering: Events aside, and home's\n"+
-			"namespace shop, which is yours.")
+		"Every object of every kind in both clusters is compared with what was there before peering: Events aside, home's namespace\n"+
+			"shop, which is yours, and the keys and Leases of each cluster's own gateways, which they keep for the next peering.")
 	for _, name := range []string{home, cloud} {
 		c := d.clusters[name]
 		now, err := d.checkSame(ctx, c)
