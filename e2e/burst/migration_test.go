@@ -35,7 +35,6 @@ const (
 // TestStagedMigration: a Deployment of 10 moves to the peer in three steps and comes home in one, while 200 requests per second go
 // through its Service from a pod at home; then a gate that fails in the second step takes back what has moved. No request fails.
 func TestStagedMigration(t *testing.T) {
-	t.Parallel()
 	s := begin(t)
 	address := s.service("web")
 	s.deployment("web", webPods, server(draining))
@@ -154,7 +153,7 @@ func (s *scenario) ask(url string) *load.Tally {
 	s.Helper()
 	tally := &load.Tally{}
 	spec := corev1.PodSpec{TerminationGracePeriodSeconds: ptr.To[int64](3), Containers: []corev1.Container{{
-		Name: "app", Image: realnode.AppImage, ImagePullPolicy: corev1.PullNever, Args: []string{"load", url, fmt.Sprint(rate), "2s"},
+		Name: "app", Image: realnode.AppImage, ImagePullPolicy: corev1.PullNever, Args: []string{"load", url, fmt.Sprint(rate), "5s"},
 	}}}
 	pods := s.Home.CoreV1().Pods(s.ns)
 	_, err := pods.Create(s.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "client", Labels: labelled("client")}, Spec: spec}, metav1.CreateOptions{})

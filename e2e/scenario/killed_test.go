@@ -31,18 +31,23 @@ const (
 	barePods   = 40
 )
 
-// TestKilledController: spillwayd of the consumer is killed at 20 random moments while 200 pods start, run and stop.
-// Nothing may be lost, doubled, replaced or failed by that.
-func TestKilledController(t *testing.T) {
-	s := begin(t)
+// dice are thrown anew in each run, and say how to repeat it; stream tells tests apart.
+func (s *scenario) dice(stream uint64) *rand.Rand {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv(seedName); text != "" {
 		var err error
 		seed, err = strconv.ParseUint(text, 10, 64)
 		s.check(err)
 	}
-	t.Logf("repeat with %s=%d", seedName, seed)
-	random := rand.New(rand.NewPCG(seed, 1))
+	s.Logf("repeat with %s=%d", seedName, seed)
+	return rand.New(rand.NewPCG(seed, stream))
+}
+
+// TestKilledController: spillwayd of the consumer is killed at 20 random moments while 200 pods start, run and stop.
+// Nothing may be lost, doubled, replaced or failed by that.
+func TestKilledController(t *testing.T) {
+	s := begin(t)
+	random := s.dice(1)
 	local := s.record(s.consumer, s.ns, func(pod *corev1.Pod) types.UID { return pod.UID })
 	remote := s.record(s.provider, s.tenantNamespace(s.ns), originOf)
 

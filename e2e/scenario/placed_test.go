@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -32,14 +30,7 @@ const (
 // home, and another one moves to the peer and back. The end is the same as without that, and nothing moved twice.
 func TestKilledDuringBurstAndMigration(t *testing.T) {
 	s := begin(t)
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv(seedName); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		s.check(err)
-	}
-	t.Logf("repeat with %s=%d", seedName, seed)
-	random := rand.New(rand.NewPCG(seed, 2))
+	random := s.dice(2)
 	seen := s.trail()
 	s.burstPolicy()
 	s.ballast()

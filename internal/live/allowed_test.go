@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -37,7 +38,7 @@ func TestUnless(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				refusal := row.refusal
-				lw := row.wrap(&cache.ListWatch{ListFunc: func(metav1.ListOptions) (runtime.Object, error) {
+				lw := row.wrap(&cache.ListWatch{ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
 					return &corev1.ConfigMapList{Items: []corev1.ConfigMap{*configMap("a", "1", "1")}}, refusal
 				}}).(*unless)
 				list := func() (int, error) {

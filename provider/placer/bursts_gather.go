@@ -159,10 +159,6 @@ func whole(w placement.Workload) bool {
 	return serving >= w.Replicas
 }
 
-func ready(pod *corev1.Pod) bool {
-	return conditionOf(pod, corev1.PodReady).Status == corev1.ConditionTrue
-}
-
 // unschedulable says whether the scheduler has found no node for a pod.
 func unschedulable(pod *corev1.Pod) bool {
 	c := conditionOf(pod, corev1.PodScheduled)
