@@ -80,7 +80,7 @@ func (r report) lines() []string {
 		case len(m.Steps) == 0:
 			text += ": its next runs, after the last step"
 		case len(m.Steps) == 1:
-			text += fmt.Sprintf(": %s at once", plural(int(m.Pods), "pod"))
+			text += fmt.Sprintf(": %s in one step", plural(int(m.Pods), "pod"))
 		default:
 			text += fmt.Sprintf(": %s of its %s", strings.Trim(strings.ReplaceAll(fmt.Sprint(m.Steps), " ", ", "), "[]"), plural(int(m.Pods), "pod"))
 		}

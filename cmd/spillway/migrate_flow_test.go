@@ -139,7 +139,7 @@ func TestMigrate_Ends(t *testing.T) {
 			want: []string{"is paused: the gate did not hold.", "spillway migrate resume web-to-cloud -n shop"}},
 		"not waited for":          {args: []string{"--no-wait"}, stages: []stage{at(v1alpha1.MigrationMoving, 1, 0, "")}, want: []string{"goes on by itself", "spillway migrate status web-to-cloud -n shop"}},
 		"not waited for, refused": {args: []string{"--wait=false"}, stages: []stage{at(v1alpha1.MigrationRefused, 0, 0, "no room")}, code: 1, want: []string{"was refused: no room"}},
-		"dry run":                 {args: []string{"--dry-run"}, want: []string{"deployment/web goes from home to cloud: 10 pods at once", "nothing was changed"}},
+		"dry run":                 {args: []string{"--dry-run"}, want: []string{"deployment/web goes from home to cloud: 10 pods in one step", "nothing was changed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := withShop(t)
@@ -227,7 +227,7 @@ func TestMigrate_Steered(t *testing.T) {
 		t.Error(out)
 	}
 	reply("done", v1alpha1.MigrationRolledBack, 0)
-	if out := p.must(t, "migrate", "rollback", "done", "-n", "shop"); !strings.Contains(out, "What had moved is where it was. said.") {
+	if out := p.must(t, "migrate", "rollback", "done", "-n", "shop"); !strings.Contains(out, "What had moved is where it was: said.") {
 		t.Error(out)
 	}
 	reply("stuck", v1alpha1.MigrationCompleted, 10)

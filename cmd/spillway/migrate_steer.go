@@ -197,6 +197,6 @@ completed Migration too. It cannot be taken back: to move once more, make anothe
 			return isOver(now) && now.Status.Phase != v1alpha1.MigrationCompleted
 		},
 		verdict: func(*v1alpha1.Migration) error { return nil },
-		done:    func(m *v1alpha1.Migration) string { return "What had moved is where it was. " + sentence(whyOf(m)) },
+		done:    func(m *v1alpha1.Migration) string { return "What had moved is where it was: " + sentence(whyOf(m)) },
 	})
 }

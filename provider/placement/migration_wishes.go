@@ -73,6 +73,16 @@ func migrationOnTheWay(w Workload) bool {
 	return slices.ContainsFunc(w.Members, func(m Member) bool { return migrationReleased(m.Pod) && !migrationEnded(m.Pod) })
 }
 
+// migrationServing is how many pods of a workload that were let go of serve still.
+func migrationServing(w Workload) (n int32) {
+	for _, m := range w.Members {
+		if migrationReleased(m.Pod) && !migrationEnded(m.Pod) && migrationPodReady(m.Pod) {
+			n++
+		}
+	}
+	return n
+}
+
 // migrationWaiting is how many pods find no node elsewhere: they wait for room there, which may be why the workload moves, and hold no
 // step up.
 func migrationWaiting(w Workload, to string) int32 {
@@ -111,13 +121,14 @@ func migrationBack(w Workload, from string) bool {
 	return there >= w.Replicas && !elsewhere && !migrationOnTheWay(w)
 }
 
-// counts says how far the step is: "3 of 5 pods are Ready in west, 9 of 10 in all".
+// counts says how far the step is: "3 of 5 pods are Ready in west, 10 of 10 in all". In all, those count that were let go of and serve.
 func (a *advance) counts() string {
 	var there, want, ready, all int32
 	for _, mw := range a.is.Workloads {
 		if w, ok := a.find(mw.WorkloadName); ok {
 			n := MigrationCount(w.Replicas, a.is.Share)
 			at, total := migrationCount(w, migrationTo(a.spec.To))
+			total += migrationServing(w)
 			there, want, ready, all = there+min(at, n), want+n, ready+min(total, w.Replicas), all+w.Replicas
 		} else { // it has just begun
 			n := MigrationCount(mw.Replicas, a.is.Share)
