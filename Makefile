@@ -106,6 +106,10 @@ bench-streams: bin/lab ## Measure logs and exec of an offloaded pod against the 
 	bin/lab build
 	go run ./e2e/bench/streams $(ARGS)
 
+.PHONY: bench-placement
+bench-placement: ## Measure a decision over 10 000 pods and 50 peers, and a whole pass of the loop around it
+	go test -run '^$$' -bench 'Decide|Pass' -benchmem ./provider/placement ./provider/placer
+
 .PHONY: vet
 vet: ## Run go vet
 	go vet ./...

@@ -363,12 +363,3 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
-
-func TestDecide_IsQuick(t *testing.T) {
-	in := big()
-	began := time.Now()
-	Decide(in)
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("10 000 pods over 50 peers took %v", took)
-	}
-}
