@@ -38,7 +38,7 @@ func TestBurst(t *testing.T) {
 	s := begin(t)
 	s.burstPolicy()
 	s.fill(fitting * peakCPU)
-	spec := server(draining)
+	spec := server(5 * time.Second)
 	spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: *resource.NewMilliQuantity(peakCPU, resource.DecimalSI)}
 	s.service("peak")
 	s.budget("peak", keptByPDB)

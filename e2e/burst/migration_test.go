@@ -28,7 +28,7 @@ const (
 	webPods       = 10
 	rate          = 200
 	leastRate     = rate * 3 / 4 // that must have been asked for a judgement to count
-	oneMigration  = 90 * time.Second
+	oneMigration  = 3 * time.Minute
 	rollbackAfter = time.Minute
 )
 

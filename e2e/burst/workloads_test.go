@@ -18,7 +18,7 @@ const port = 8080
 
 // draining is how long a pod goes on to serve when it is told to end: longer than it takes until nobody is sent to it any more, wherever
 // it runs.
-const draining = 5 * time.Second
+const draining = 8 * time.Second
 
 // server serves, says who it is, and goes on to serve for a while when it is told to end. It requests nothing: what is tested here must
 // not depend on room unless a test says so.

@@ -148,10 +148,7 @@ func overflowPatch(d placement.Decision, now time.Time) podPatch {
 		p.open(d.Pod)
 		p.Spec["nodeSelector"] = map[string]string{v1alpha1.LabelPeer: d.Peer}
 	}
-	sent := d.Peer + "=" + now.UTC().Format(time.RFC3339)
-	if before := d.Pod.Annotations[v1alpha1.AnnotationBurst]; before != "" {
-		sent = before + "," + sent
-	}
+	sent := placement.AppendBurst(d.Pod.Annotations[v1alpha1.AnnotationBurst], d.Peer, now)
 	p.Metadata.Annotations = map[string]string{v1alpha1.AnnotationBurst: sent, v1alpha1.AnnotationPlacement: d.Message}
 	if _, said := d.Pod.Annotations[deletionCost]; !said {
 		p.Metadata.Annotations[deletionCost] = remoteDeletionCost

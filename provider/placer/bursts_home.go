@@ -3,7 +3,6 @@ package placer
 import (
 	"context"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spillway-dev/spillway/provider/placement"
@@ -35,7 +34,7 @@ func (b *bursts) comeHome(ctx context.Context, g *gathered, decisions []placemen
 // homecomings groups decisions by workload, in their order.
 func (b *bursts) homecomings(g *gathered, decisions []placement.Decision) []*homecoming {
 	var out []*homecoming
-	byName := map[string]*homecoming{}
+	byName, atOnce := map[string]*homecoming{}, g.atOnce(decisions)
 	for _, d := range decisions {
 		workload, ok := b.caches.Of(d.Pod)
 		if !ok {
@@ -45,7 +44,7 @@ func (b *bursts) homecomings(g *gathered, decisions []placement.Decision) []*hom
 		h := byName[key]
 		if h == nil {
 			h = &homecoming{workload: workload, decisions: map[types.UID]placement.Decision{}, wish: placement.Wish{
-				To: placement.Home, Count: int(workload.Replicas), AtOnce: g.atOnce(d.Pod), Why: d.Message,
+				To: placement.Home, Count: int(workload.Replicas), AtOnce: atOnce[d.Pod.UID], Why: d.Message,
 			}}
 			byName[key] = h
 			out = append(out, h)
@@ -56,16 +55,21 @@ func (b *bursts) homecomings(g *gathered, decisions []placement.Decision) []*hom
 	return out
 }
 
-// atOnce is how many pods may be on their way home beside a pod.
-func (g *gathered) atOnce(pod *corev1.Pod) int {
+// atOnce is how many pods may be on their way home at once, by the policies of those that come home.
+func (g *gathered) atOnce(decisions []placement.Decision) map[types.UID]int {
+	most := make(map[types.UID]int, len(decisions))
+	for _, d := range decisions {
+		most[d.Pod.UID] = defaultAtOnce
+	}
 	for _, p := range g.input.Pods {
-		if p.UID == pod.UID && p.Policy >= 0 {
-			if most := g.input.Policies[p.Policy].Burst.ComeHome.MaxConcurrent; most != nil {
-				return max(1, int(*most))
-			}
+		if _, comes := most[p.UID]; !comes || p.Policy < 0 {
+			continue
+		}
+		if n := g.input.Policies[p.Policy].Burst.ComeHome.MaxConcurrent; n != nil {
+			most[p.UID] = max(1, int(*n))
 		}
 	}
-	return defaultAtOnce
+	return most
 }
 
 // noting is the Mover of a sweep: what it has ended is not looked at again before the caches show it.
