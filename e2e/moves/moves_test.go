@@ -183,8 +183,13 @@ func (w *world) seen(kind v1alpha1.WorkloadKind, name string) string {
 	for _, m := range found.Members {
 		fmt.Fprintf(&b, "%s at %q ready %v ending %v labels %v\n", m.Name, m.Place, placement.Ready(m.Pod), m.DeletionTimestamp, m.Labels)
 	}
-	for _, budget := range w.caches.Budgets(namespace) {
-		fmt.Fprintf(&b, "budget %s: %+v\n", budget.Name, budget.Status)
+	budgets, err := w.client.PolicyV1().PodDisruptionBudgets(namespace).List(w.Context(), metav1.ListOptions{})
+	if err != nil {
+		fmt.Fprintf(&b, "budgets: %v\n", err)
+		return b.String()
+	}
+	for i := range budgets.Items {
+		fmt.Fprintf(&b, "budget %s: %+v\n", budgets.Items[i].Name, budgets.Items[i].Status)
 	}
 	return b.String()
 }

@@ -175,12 +175,7 @@ func (c Course) steer(pod *corev1.Pod) Steered {
 	case c.Place == "":
 		out.Affinity = narrow(out.Affinity, []corev1.NodeSelectorTerm{{MatchExpressions: isVirtual(corev1.NodeSelectorOpDoesNotExist)}})
 	default:
-		toleration := corev1.Toleration{Key: v1alpha1.TaintVirtualNode, Operator: corev1.TolerationOpEqual, Value: c.Place,
-			Effect: corev1.TaintEffectNoSchedule}
-		if !slices.ContainsFunc(out.Tolerations, func(t corev1.Toleration) bool { return toleratesAll(t) || t == toleration }) {
-			out.Tolerations = append(out.Tolerations, toleration)
-		}
-		hold(out.Tolerations)
+		out.Tolerations = ToleratePeer(out.Tolerations, c.Place)
 		here := isVirtual(corev1.NodeSelectorOpIn)
 		here[0].Values = []string{c.Place}
 		out.Affinity = narrow(out.Affinity, []corev1.NodeSelectorTerm{{MatchExpressions: here}})

@@ -144,6 +144,20 @@ func toleratesVirtualNodes(t corev1.Toleration) bool {
 		(t.Effect == "" || t.Effect == corev1.TaintEffectNoSchedule)
 }
 
+// ToleratePeer returns tolerations, of a new list, with that of one peer's virtual nodes, and lets the pod outlast an outage of any length
+// there. API servers let a pod that exists tolerate more, and for another time, and no less.
+func ToleratePeer(list []corev1.Toleration, peer string) []corev1.Toleration {
+	out := slices.Clone(list)
+	hold(out)
+	toleration := corev1.Toleration{
+		Key: v1alpha1.TaintVirtualNode, Operator: corev1.TolerationOpEqual, Value: peer, Effect: corev1.TaintEffectNoSchedule,
+	}
+	if !slices.ContainsFunc(out, func(t corev1.Toleration) bool { return toleratesAll(t) || t == toleration }) {
+		out = append(out, toleration)
+	}
+	return out
+}
+
 // toleratesAll says that a toleration means the virtual nodes of every peer: one with a value means one peer.
 func toleratesAll(t corev1.Toleration) bool {
 	return toleratesVirtualNodes(t) && t.Operator == corev1.TolerationOpExists

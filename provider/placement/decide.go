@@ -103,7 +103,7 @@ func (p *pass) claim(pod Pod) *claim {
 		c.spot = atHome
 	case pod.Spec.NodeName != "":
 		c.spot = nowhere
-	case slices.ContainsFunc(pod.Spec.SchedulingGates, isPlacement):
+	case Gated(pod.Pod):
 		c.spot = gated
 	default:
 		if c.rule == nil || c.Migrating {
@@ -119,8 +119,6 @@ func (p *pass) claim(pod Pod) *claim {
 	}
 	return c
 }
-
-func isPlacement(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.GatePlacement }
 
 // first orders pods as they are asked: those of a higher priority first, then older ones.
 func first(a, b *claim) int {
@@ -153,12 +151,6 @@ func (c *claim) owner() types.UID {
 		}
 	}
 	return c.UID
-}
-
-func (c *claim) ready() bool {
-	return slices.ContainsFunc(c.Status.Conditions, func(cond corev1.PodCondition) bool {
-		return cond.Type == corev1.PodReady && cond.Status == corev1.ConditionTrue
-	})
 }
 
 // unschedulable is the scheduler's word that a pod found no node; nil when it did not say so.

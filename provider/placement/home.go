@@ -111,7 +111,7 @@ func (p *pass) traffic(r *rule) map[types.UID]*traffic {
 			t.replaced++
 		}
 		until := c.CreationTimestamp.Add(arriving)
-		if (c.spot == atHome || c.spot == waiting) && !c.ready() && p.in.Now.Before(until) {
+		if (c.spot == atHome || c.spot == waiting) && !Ready(c.Pod.Pod) && p.in.Now.Before(until) {
 			t := of(c)
 			t.arriving++
 			if t.until.IsZero() || until.Before(t.until) {

@@ -73,7 +73,7 @@ func (h *homecoming) consider(c *claim) {
 	if !asked && (h.stable <= 0 || h.rule.onRequest()) {
 		return
 	}
-	if !c.ready() {
+	if !Ready(c.Pod.Pod) {
 		h.unready++
 		return
 	}

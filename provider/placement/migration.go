@@ -83,6 +83,9 @@ type migrationCheck struct {
 	verdict  Verdict
 }
 
+// peerOf returns the peer that a node stands for.
+func (c *migrationCheck) peerOf(node string) string { return c.peers[node] }
+
 // migrationSubject is a workload that is to be moved.
 type migrationSubject struct {
 	v1alpha1.WorkloadName
@@ -133,28 +136,6 @@ func migrationNodes(all []*corev1.Node, place string) (peers map[string]string, 
 	}
 	slices.SortFunc(nodes, func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) })
 	return peers, nodes
-}
-
-// migrationPlace is where a pod runs, or is sent to.
-func migrationPlace(pod *corev1.Pod, peers map[string]string) string {
-	if pod.Spec.NodeName != "" {
-		return peers[pod.Spec.NodeName]
-	}
-	if peer := pod.Spec.NodeSelector[v1alpha1.LabelPeer]; peer != "" {
-		return peer
-	}
-	a := pod.Spec.Affinity
-	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		return Home
-	}
-	for _, term := range a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
-		for _, e := range term.MatchExpressions {
-			if e.Key == v1alpha1.LabelPeer && e.Operator == corev1.NodeSelectorOpIn && len(e.Values) == 1 {
-				return e.Values[0]
-			}
-		}
-	}
-	return Home
 }
 
 // resolve finds the workloads that are meant.
@@ -261,7 +242,7 @@ func (c *migrationCheck) pods(mine func(*corev1.Pod) bool) []Member {
 	var out []Member
 	for _, pod := range c.in.Pods {
 		if pod.Namespace == c.in.Namespace.Name && !migrationEnded(pod) && mine(pod) {
-			out = append(out, Member{Pod: pod, Place: migrationPlace(pod, c.peers)})
+			out = append(out, Member{Pod: pod, Place: PlaceOf(pod, c.peerOf)})
 		}
 	}
 	return out

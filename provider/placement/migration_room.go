@@ -56,7 +56,7 @@ func (c *migrationCheck) free() []corev1.ResourceList {
 			continue
 		}
 		i, bound := index[pod.Spec.NodeName]
-		if !bound && pod.Spec.NodeName == "" && c.to != Home && len(free) > 0 && migrationPlace(pod, c.peers) == c.to {
+		if !bound && pod.Spec.NodeName == "" && c.to != Home && len(free) > 0 && PlaceOf(pod, c.peerOf) == c.to {
 			i, bound = 0, true // on its way
 		}
 		if bound {

@@ -49,7 +49,7 @@ func (a *advance) tally() {
 // do not count.
 func migrationCount(w Workload, place string) (there, all int32) {
 	for _, m := range w.Members {
-		if migrationEnded(m.Pod) || migrationReleased(m.Pod) || !migrationPodReady(m.Pod) {
+		if migrationEnded(m.Pod) || migrationReleased(m.Pod) || !Ready(m.Pod) {
 			continue
 		}
 		all++
@@ -62,12 +62,6 @@ func migrationCount(w Workload, place string) (there, all int32) {
 
 func migrationReleased(pod *corev1.Pod) bool { return pod.Labels[v1alpha1.LabelMoving] != "" }
 
-func migrationPodReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
-}
-
 // migrationOnTheWay says that a workload was made to let go of pods that are still there.
 func migrationOnTheWay(w Workload) bool {
 	return slices.ContainsFunc(w.Members, func(m Member) bool { return migrationReleased(m.Pod) && !migrationEnded(m.Pod) })
@@ -76,7 +70,7 @@ func migrationOnTheWay(w Workload) bool {
 // migrationServing is how many pods of a workload that were let go of serve still.
 func migrationServing(w Workload) (n int32) {
 	for _, m := range w.Members {
-		if migrationReleased(m.Pod) && !migrationEnded(m.Pod) && migrationPodReady(m.Pod) {
+		if migrationReleased(m.Pod) && !migrationEnded(m.Pod) && Ready(m.Pod) {
 			n++
 		}
 	}

@@ -45,7 +45,7 @@ func lookAt(w Workload, wish Wish, now time.Time) *moveView {
 			}
 		case m.Labels[v1alpha1.LabelMoving] != "":
 			v.released = append(v.released, m)
-		case awaitsPlace(m.Pod):
+		case Gated(m.Pod):
 			v.unplaced = append(v.unplaced, m)
 		case m.Place == wish.To:
 			v.arrived = append(v.arrived, m)
@@ -138,11 +138,9 @@ func Ready(pod *corev1.Pod) bool {
 	})
 }
 
-// awaitsPlace says that Spillway has yet to say where a pod goes.
-func awaitsPlace(pod *corev1.Pod) bool {
-	return pod.Spec.NodeName == "" && slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
-		return g.Name == v1alpha1.GatePlacement
-	})
+// Gated says that a pod waits for Spillway to say where it goes, before the scheduler sees it.
+func Gated(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.GatePlacement })
 }
 
 // PlaceOf says where a pod runs or is sent to. peerOf returns the peer that a virtual node stands for; empty: a node of this cluster.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 	"github.com/spillway-dev/spillway/provider/placement"
 )
@@ -25,8 +25,6 @@ const (
 )
 
 const (
-	// defaultTolerationSeconds is what the DefaultTolerationSeconds admission gives to pods that say nothing.
-	defaultTolerationSeconds = 300
 	// remoteDeletionCost makes controllers that scale down begin with pods in peers, where their author has no other wish.
 	remoteDeletionCost = "-100"
 	// deletionCost is corev1.PodDeletionCost, under the name that it has in the API.
@@ -125,27 +123,17 @@ type podPatch struct {
 
 // admitPatch opens the gate.
 func admitPatch(pod *corev1.Pod, why string) podPatch {
-	p := podPatch{Spec: map[string]any{}}
-	p.open(pod)
+	p := podPatch{Spec: map[string]any{"schedulingGates": otherGates(pod)}}
 	p.Metadata.Annotations = map[string]string{v1alpha1.AnnotationPlacement: why}
 	return p
-}
-
-func (p *podPatch) open(pod *corev1.Pod) {
-	left := slices.DeleteFunc(slices.Clone(pod.Spec.SchedulingGates),
-		func(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.GatePlacement })
-	p.Spec["schedulingGates"] = left
-	if len(left) == 0 {
-		p.Spec["schedulingGates"] = nil // null takes the list away
-	}
 }
 
 // overflowPatch lets a pod onto the virtual nodes of a peer, all in one write: killed before, nothing has happened; after, everything. A
 // gated pod is kept from home as well, which only gated ones can be.
 func overflowPatch(d placement.Decision, now time.Time) podPatch {
-	p := podPatch{Spec: map[string]any{"tolerations": overflowTolerations(d.Pod.Spec.Tolerations, d.Peer)}}
-	if gated(d.Pod) {
-		p.open(d.Pod)
+	p := podPatch{Spec: map[string]any{"tolerations": policy.ToleratePeer(d.Pod.Spec.Tolerations, d.Peer)}}
+	if placement.Gated(d.Pod) {
+		p.Spec["schedulingGates"] = otherGates(d.Pod)
 		p.Spec["nodeSelector"] = map[string]string{v1alpha1.LabelPeer: d.Peer}
 	}
 	sent := placement.AppendBurst(d.Pod.Annotations[v1alpha1.AnnotationBurst], d.Peer, now)
@@ -154,25 +142,4 @@ func overflowPatch(d placement.Decision, now time.Time) podPatch {
 		p.Metadata.Annotations[deletionCost] = remoteDeletionCost
 	}
 	return p
-}
-
-// overflowTolerations adds the one of a peer's virtual node, and makes the pod outlast an outage of any length, as those of a policy with
-// when: Always do. API servers let a pod that exists tolerate more, and for another time, and no less.
-func overflowTolerations(before []corev1.Toleration, peer string) []corev1.Toleration {
-	out := slices.Clone(before)
-	for i := range out {
-		t := &out[i]
-		if (t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable) && t.Effect == corev1.TaintEffectNoExecute &&
-			t.TolerationSeconds != nil && *t.TolerationSeconds == defaultTolerationSeconds {
-			held := int64(v1alpha1.HeldSeconds)
-			t.TolerationSeconds = &held
-		}
-	}
-	ours := corev1.Toleration{
-		Key: v1alpha1.TaintVirtualNode, Operator: corev1.TolerationOpEqual, Value: peer, Effect: corev1.TaintEffectNoSchedule,
-	}
-	if !slices.Contains(out, ours) {
-		out = append(out, ours)
-	}
-	return out
 }

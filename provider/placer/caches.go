@@ -5,9 +5,7 @@ import (
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -23,7 +21,6 @@ const (
 	indexOrphan = "orphan" // pods that a ReplicaSet may take back, by namespace and pod-template-hash
 	indexMoving = "moving" // pods that were let go of: all of them under one value
 	indexUID    = "uid"    // by their own UID
-	indexSpace  = "namespace"
 )
 
 // Caches is what placement goes by in this cluster: its pods and nodes, and the controllers behind the pods. Objects it returns are
@@ -34,8 +31,6 @@ type Caches struct {
 	replicaSets  *live.Cache[*appsv1.ReplicaSet]
 	deployments  *live.Cache[*appsv1.Deployment]
 	statefulSets *live.Cache[*appsv1.StatefulSet]
-	cronJobs     *live.Cache[*batchv1.CronJob]
-	budgets      *live.Cache[*policyv1.PodDisruptionBudget]
 }
 
 // NewCaches returns caches that are empty until Run. changed is called when anything has changed that matters for placement. It must not
@@ -47,7 +42,7 @@ func NewCaches(client kubernetes.Interface, changed func()) *Caches {
 		pods: live.New(live.Options[*corev1.Pod]{
 			Name: "pods to place", ListWatch: live.ListWatch(client, core.Pods(all), nil), Trim: trimPod,
 			Changed: ifMatters(samePod, changed), Indexers: cache.Indexers{
-				indexOwner: podOwner, indexOrphan: podOrphan, indexMoving: podMoving, indexSpace: cache.MetaNamespaceIndexFunc,
+				indexOwner: podOwner, indexOrphan: podOrphan, indexMoving: podMoving,
 			},
 		}),
 		nodes: live.New(live.Options[*corev1.Node]{
@@ -60,19 +55,11 @@ func NewCaches(client kubernetes.Interface, changed func()) *Caches {
 		}),
 		deployments: live.New(live.Options[*appsv1.Deployment]{
 			Name: "deployments", ListWatch: live.ListWatch(client, apps.Deployments(all), nil), Trim: trimMeta[*appsv1.Deployment],
-			Changed: ifMatters(sameSpec[*appsv1.Deployment], changed), Indexers: byNamespace(),
+			Changed: ifMatters(sameSpec[*appsv1.Deployment], changed),
 		}),
 		statefulSets: live.New(live.Options[*appsv1.StatefulSet]{
 			Name: "statefulsets", ListWatch: live.ListWatch(client, apps.StatefulSets(all), nil), Trim: trimMeta[*appsv1.StatefulSet],
-			Changed: ifMatters(sameSpec[*appsv1.StatefulSet], changed), Indexers: byNamespace(),
-		}),
-		cronJobs: live.New(live.Options[*batchv1.CronJob]{
-			Name: "cronjobs", ListWatch: live.ListWatch(client, client.BatchV1().CronJobs(all), nil), Trim: trimMeta[*batchv1.CronJob],
-			Changed: ifMatters(sameSpec[*batchv1.CronJob], changed), Indexers: byNamespace(),
-		}),
-		budgets: live.New(live.Options[*policyv1.PodDisruptionBudget]{
-			Name: "poddisruptionbudgets", ListWatch: live.ListWatch(client, client.PolicyV1().PodDisruptionBudgets(all), nil),
-			Trim: trimMeta[*policyv1.PodDisruptionBudget], Changed: ifMatters(sameBudget, changed), Indexers: byNamespace(),
+			Changed: ifMatters(sameSpec[*appsv1.StatefulSet], changed),
 		}),
 	}
 }
@@ -91,7 +78,7 @@ func ifMatters[T live.Object](same func(before, now T) bool, changed func()) fun
 func (c *Caches) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){
-		c.nodes.Run, c.replicaSets.Run, c.deployments.Run, c.statefulSets.Run, c.cronJobs.Run, c.budgets.Run, c.pods.Run,
+		c.nodes.Run, c.replicaSets.Run, c.deployments.Run, c.statefulSets.Run, c.pods.Run,
 	} {
 		wg.Go(func() { run(ctx) })
 	}
@@ -101,17 +88,11 @@ func (c *Caches) Run(ctx context.Context) {
 // Synced says whether everything is known. Nothing may be decided before.
 func (c *Caches) Synced() bool {
 	return c.pods.HasSynced() && c.nodes.HasSynced() && c.replicaSets.HasSynced() && c.deployments.HasSynced() &&
-		c.statefulSets.HasSynced() && c.cronJobs.HasSynced() && c.budgets.HasSynced()
+		c.statefulSets.HasSynced()
 }
 
 // Pods returns the pods of all namespaces, in no order, without what placement does not read.
 func (c *Caches) Pods() []*corev1.Pod { return c.pods.List() }
-
-// PodsIn returns the pods of a namespace.
-func (c *Caches) PodsIn(namespace string) []*corev1.Pod { return c.pods.Index(indexSpace, namespace) }
-
-// Pod returns one pod.
-func (c *Caches) Pod(namespace, name string) (*corev1.Pod, bool) { return c.pods.Get(namespace, name) }
 
 // Nodes returns all nodes, virtual ones too.
 func (c *Caches) Nodes() []*corev1.Node { return c.nodes.List() }
@@ -123,35 +104,6 @@ func (c *Caches) PeerOf(nodeName string) string {
 		return ""
 	}
 	return node.Labels[v1alpha1.LabelPeer]
-}
-
-// ReplicaSet returns a ReplicaSet, without its template.
-func (c *Caches) ReplicaSet(namespace, name string) (*appsv1.ReplicaSet, bool) {
-	return c.replicaSets.Get(namespace, name)
-}
-
-// Deployment returns a Deployment.
-func (c *Caches) Deployment(namespace, name string) (*appsv1.Deployment, bool) {
-	return c.deployments.Get(namespace, name)
-}
-
-// StatefulSet returns a StatefulSet.
-func (c *Caches) StatefulSet(namespace, name string) (*appsv1.StatefulSet, bool) {
-	return c.statefulSets.Get(namespace, name)
-}
-
-// CronJob returns a CronJob.
-func (c *Caches) CronJob(namespace, name string) (*batchv1.CronJob, bool) {
-	return c.cronJobs.Get(namespace, name)
-}
-
-// Budgets returns the PodDisruptionBudgets of a namespace.
-func (c *Caches) Budgets(namespace string) []*policyv1.PodDisruptionBudget {
-	return c.budgets.Index(indexSpace, namespace)
-}
-
-func byNamespace() cache.Indexers {
-	return cache.Indexers{indexSpace: cache.MetaNamespaceIndexFunc}
 }
 
 func ownUID(obj any) ([]string, error) {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spillway-dev/spillway/internal/live"
+	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 	"github.com/spillway-dev/spillway/peering/v1alpha1/client"
 	"github.com/spillway-dev/spillway/provider/placement"
@@ -140,7 +141,7 @@ func (m *migrations) pass(ctx context.Context, all []*v1alpha1.Migration) {
 	around := surroundings{all: all, owners: migrationOwners(all), gated: map[string][]*corev1.Pod{}, moving: map[string]bool{}}
 	if len(all) > 0 {
 		for _, pod := range m.seen.Pods() {
-			if awaitsPlace(pod) {
+			if placement.Gated(pod) {
 				around.gated[pod.Namespace] = append(around.gated[pod.Namespace], pod)
 			}
 		}
@@ -224,7 +225,7 @@ func (m *migrations) tend(ctx context.Context, mg *v1alpha1.Migration, around su
 			return
 		}
 		m.tell(mg, now, view)
-		if !sameCourse(mg, now) {
+		if !policy.SameCourse(mg, now) {
 			wishes = nil // those who steer new pods are to know it first
 		}
 		mg = now
@@ -236,12 +237,6 @@ func (m *migrations) tend(ctx context.Context, mg *v1alpha1.Migration, around su
 		held = m.fulfil(ctx, w) || held
 	}
 	m.held[mg.UID] = held
-}
-
-// sameCourse says whether two states of a Migration send pods the same way.
-func sameCourse(a, b *v1alpha1.Migration) bool {
-	back := func(mg *v1alpha1.Migration) bool { return mg.Status.Phase == v1alpha1.MigrationRollingBack }
-	return a.Status.Share == b.Status.Share && len(a.Status.Workloads) == len(b.Status.Workloads) && back(a) == back(b)
 }
 
 // view gathers what a Migration goes by, and returns those of its workloads, with their pods, that it has a say in.

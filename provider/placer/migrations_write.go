@@ -122,7 +122,8 @@ func (m *migrations) verdict(ctx context.Context, mg *v1alpha1.Migration, around
 	return &v
 }
 
-// gather reads what a Migration is judged by. It is done once for each, so that nothing of it is watched.
+// gather reads what a Migration is judged by. It is read once for each, and not from caches: a refusal is
+// final, and what was applied together with the Migration must be there.
 func (m *migrations) gather(ctx context.Context, mg *v1alpha1.Migration, around surroundings) (placement.MigrationInput, error) {
 	in := placement.MigrationInput{
 		Name: mg.Name, Spec: mg.Spec, Nodes: m.seen.Nodes(), Pods: m.seen.Pods(), Policy: m.cfg.Policies.Set(mg.Namespace).For,

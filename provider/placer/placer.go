@@ -3,7 +3,6 @@ package placer
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/spillway-dev/spillway/peering/policy"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 	"github.com/spillway-dev/spillway/peering/v1alpha1/client"
+	"github.com/spillway-dev/spillway/provider/placement"
 )
 
 const (
@@ -151,7 +151,7 @@ func leftBehind(ctx context.Context, client kubernetes.Interface) (bool, error) 
 			return false, fmt.Errorf("list pods: %w", err)
 		}
 		for i := range pods.Items {
-			if _, released := pods.Items[i].Labels[v1alpha1.LabelMoving]; released || gated(&pods.Items[i]) {
+			if _, released := pods.Items[i].Labels[v1alpha1.LabelMoving]; released || placement.Gated(&pods.Items[i]) {
 				return true, nil
 			}
 		}
@@ -159,11 +159,6 @@ func leftBehind(ctx context.Context, client kubernetes.Interface) (bool, error) 
 			return false, nil
 		}
 	}
-}
-
-// gated says whether a pod waits for Spillway.
-func gated(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.GatePlacement })
 }
 
 // bell wakes one who waits; ringing it twice wakes him once.

@@ -6,7 +6,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -99,8 +98,4 @@ func sameReplicaSet(a, b *appsv1.ReplicaSet) bool {
 func sameSpec[T metav1.Object](a, b T) bool {
 	return a.GetGeneration() == b.GetGeneration() && maps.Equal(a.GetLabels(), b.GetLabels()) &&
 		a.GetDeletionTimestamp().Equal(b.GetDeletionTimestamp())
-}
-
-func sameBudget(a, b *policyv1.PodDisruptionBudget) bool {
-	return sameSpec(a, b) && a.Status.DisruptionsAllowed == b.Status.DisruptionsAllowed
 }

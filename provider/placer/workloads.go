@@ -1,12 +1,7 @@
 package placer
 
 import (
-	"cmp"
-	"slices"
-	"strings"
-
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -20,16 +15,9 @@ const (
 	kindReplicaSet  = "ReplicaSet"
 	kindDeployment  = string(v1alpha1.WorkloadDeployment)
 	kindStatefulSet = string(v1alpha1.WorkloadStatefulSet)
-	kindCronJob     = string(v1alpha1.WorkloadCronJob)
 )
 
 var _ Workloads = (*Caches)(nil)
-
-// Listed is a workload that a Migration can move, and its labels.
-type Listed struct {
-	v1alpha1.WorkloadName
-	Labels map[string]string
-}
 
 // Of returns the workload that made a pod, with all its members: those that it was made to let go of too. False: the pod is of none, of a
 // Job or a DaemonSet, which are not moved, or its controller is not there (any more).
@@ -51,7 +39,7 @@ func (c *Caches) Of(pod *corev1.Pod) (placement.Workload, bool) {
 	return placement.Workload{}, false
 }
 
-// Find returns a workload by its name, with its members; those of a CronJob are the pods of its runs, and its replicas none.
+// Find returns a Deployment or StatefulSet by its name, with its members; false when it is not there, or of another kind.
 func (c *Caches) Find(namespace string, kind v1alpha1.WorkloadKind, name string) (placement.Workload, bool) {
 	switch kind {
 	case v1alpha1.WorkloadDeployment:
@@ -62,31 +50,8 @@ func (c *Caches) Find(namespace string, kind v1alpha1.WorkloadKind, name string)
 		if set, ok := c.statefulSets.Get(namespace, name); ok {
 			return c.statefulSet(set), true
 		}
-	case v1alpha1.WorkloadCronJob:
-		if job, ok := c.cronJobs.Get(namespace, name); ok {
-			return c.cronJob(job), true
-		}
 	}
 	return placement.Workload{}, false
-}
-
-// List returns the workloads of a namespace that a Migration can move, by kind and name.
-func (c *Caches) List(namespace string) []Listed {
-	var out []Listed
-	add := func(kind v1alpha1.WorkloadKind, o metav1.Object) {
-		out = append(out, Listed{WorkloadName: v1alpha1.WorkloadName{Kind: kind, Name: o.GetName()}, Labels: o.GetLabels()})
-	}
-	for _, d := range c.deployments.Index(indexSpace, namespace) {
-		add(v1alpha1.WorkloadDeployment, d)
-	}
-	for _, set := range c.statefulSets.Index(indexSpace, namespace) {
-		add(v1alpha1.WorkloadStatefulSet, set)
-	}
-	for _, job := range c.cronJobs.Index(indexSpace, namespace) {
-		add(v1alpha1.WorkloadCronJob, job)
-	}
-	slices.SortFunc(out, func(a, b Listed) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
-	return out
 }
 
 func isApps(owner *metav1.OwnerReference, kind string) bool {
@@ -154,26 +119,6 @@ func (c *Caches) statefulSet(set *appsv1.StatefulSet) placement.Workload {
 		Namespace: set.Namespace, Kind: kindStatefulSet, Name: set.Name, Replicas: replicasOf(set.Spec.Replicas),
 		Members: c.members(set.UID),
 	}
-}
-
-func (c *Caches) cronJob(job *batchv1.CronJob) placement.Workload {
-	w := placement.Workload{Namespace: job.Namespace, Kind: kindCronJob, Name: job.Name}
-	for _, pod := range c.pods.Index(indexSpace, job.Namespace) {
-		if isRun(pod, job.Name) {
-			w.Members = c.appendMember(w.Members, pod)
-		}
-	}
-	return w
-}
-
-// isRun says that a pod is of a Job that a CronJob made: its name and the minutes since 1970.
-func isRun(pod *corev1.Pod, cronJob string) bool {
-	owner := metav1.GetControllerOfNoCopy(pod)
-	if owner == nil || owner.Kind != "Job" || owner.APIVersion != batchv1.SchemeGroupVersion.String() {
-		return false
-	}
-	minutes, ok := strings.CutPrefix(owner.Name, cronJob+"-")
-	return ok && minutes != "" && strings.Trim(minutes, "0123456789") == ""
 }
 
 func (c *Caches) members(controller types.UID) []placement.Member {
