@@ -1,0 +1,20 @@
+//go:build tools
+
+package version
+
+import (
+ _ "helm.sh/helm/v3/pkg/action"
+ _ "helm.sh/helm/v3/pkg/lint"
+ _ "helm.sh/helm/v3/pkg/registry"
+ _ "helm.sh/helm/v3/pkg/engine"
+ _ "github.com/google/go-containerregistry/pkg/v1/tarball"
+ _ "github.com/google/go-containerregistry/pkg/v1/layout"
+ _ "github.com/google/go-containerregistry/pkg/v1/mutate"
+ _ "go.opentelemetry.io/otel/sdk/trace"
+ _ "go.opentelemetry.io/otel/sdk/trace/tracetest"
+ _ "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+ _ "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+ _ "github.com/CycloneDX/cyclonedx-go"
+ _ "k8s.io/pod-security-admission/policy"
+ _ "github.com/spf13/cobra/doc"
+)
