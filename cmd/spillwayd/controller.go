@@ -49,6 +49,7 @@ type controllerOptions struct {
 	webhook             webhookOptions
 	kubelet             kubeletOptions
 	usage               usageOptions
+	tracing             tracingOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -77,6 +78,7 @@ func controllerCommand() *cobra.Command {
 	o.webhook.addTo(f)
 	o.kubelet.addTo(f)
 	o.usage.addTo(f)
+	o.tracing.addTo(f)
 	return cmd
 }
 
@@ -115,6 +117,11 @@ func runController(ctx context.Context, o controllerOptions) error {
 		return err
 	}
 	log = log.With(zap.String("cluster", clusterID))
+	flush, err := o.tracing.start(ctx, o.identity, clusterID)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	policies, webhook, err := o.webhook.start(ctx, config, client, log)
 	if err != nil {
 		return err
@@ -150,6 +157,7 @@ func restConfig(o controllerOptions) (*rest.Config, error) {
 	}
 	config.QPS = -1
 	config.UserAgent = "spillwayd"
+	measureHome(config)
 	return config, nil
 }
 
@@ -214,6 +222,7 @@ func lead(ctx context.Context, client kubernetes.Interface, identity string, log
 
 // serve wires the packages and works until ctx ends. webhook and kubelets may be nil.
 func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, usage usageOptions, cfg peering.Config) error {
+	defer leading()()
 	events := record.NewBroadcaster()
 	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()
