@@ -25,7 +25,7 @@ func (o *tracingOptions) addTo(f *pflag.FlagSet) {
 		"send traces of pods, from their binding until they are Ready at home, to this OpenTelemetry collector: host:port or a URL (default: no tracing)")
 	f.StringVar(&o.protocol, "otlp-protocol", tracing.GRPC, "how the collector is spoken to: grpc (port 4317 as a rule) or http/protobuf (port 4318)")
 	f.BoolVar(&o.insecure, "otlp-insecure", false, "speak to the collector without TLS; for one in the same pod or cluster")
-	f.Float64Var(&o.ratio, "trace-sample-ratio", 0.1, "share of pods that are traced, from 0 to 1; one pod is about ten spans")
+	f.Float64Var(&o.ratio, "otlp-sample-ratio", 0.1, "share of pods that are traced, from 0 to 1; one pod is about ten spans")
 }
 
 // start begins to trace if that is asked for; flush sends what is left.

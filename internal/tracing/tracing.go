@@ -47,7 +47,7 @@ type Config struct {
 	Endpoint string
 	// Protocol is GRPC (the default) or HTTP.
 	Protocol string
-	// Insecure: without TLS. A URL says it by its scheme.
+	// Insecure: without TLS. A URL says it by its scheme, whatever this says.
 	Insecure bool
 	// SampleRatio of pods is traced, from 0 to 1.
 	SampleRatio float64
@@ -99,7 +99,7 @@ func newClient(c Config) (otlptrace.Client, error) {
 		if url {
 			options = []otlptracegrpc.Option{otlptracegrpc.WithEndpointURL(c.Endpoint)}
 		}
-		if c.Insecure {
+		if c.Insecure && !url {
 			options = append(options, otlptracegrpc.WithInsecure())
 		}
 		return otlptracegrpc.NewClient(options...), nil
@@ -108,7 +108,7 @@ func newClient(c Config) (otlptrace.Client, error) {
 		if url {
 			options = []otlptracehttp.Option{otlptracehttp.WithEndpointURL(c.Endpoint)}
 		}
-		if c.Insecure {
+		if c.Insecure && !url {
 			options = append(options, otlptracehttp.WithInsecure())
 		}
 		return otlptracehttp.NewClient(options...), nil
