@@ -62,11 +62,10 @@ func (w *ways) trace(local *corev1.Pod, bound time.Time) *tracing.Way {
 	if ctx == nil {
 		return nil
 	}
-	remote, _ := w.pair.RemoteNamespace(local.Namespace)
 	return w.tracer.Begin(ctx, string(local.UID), "offload pod", bound,
 		tracing.Text("k8s.pod.name", local.Name), tracing.Text("k8s.namespace.name", local.Namespace),
 		tracing.Text("k8s.pod.uid", string(local.UID)), tracing.Text("k8s.node.name", w.pair.cfg.Node),
-		tracing.Text("spillway.peer", w.pair.cfg.Peer), tracing.Text("spillway.remote.namespace", remote))
+		tracing.Text("spillway.peer", w.pair.cfg.Peer))
 }
 
 // boundAt is when a pod was bound: the moment it was seen unless the API says that it was well before.
@@ -100,12 +99,12 @@ func (w *ways) into(ctx context.Context, local *corev1.Pod) context.Context {
 }
 
 // made is called when the provider has taken the twin.
-func (w *ways) made(local types.UID) {
+func (w *ways) made(local types.UID, namespace string) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if this := w.open[local]; this != nil {
-		this.trace.Step("create twin", this.bound, now)
+		this.trace.Step("create twin", this.bound, now, tracing.Text("spillway.remote.namespace", namespace))
 		this.created = now
 	}
 }
@@ -158,7 +157,7 @@ func (w *ways) told(local, twin *corev1.Pod) {
 func (p *Pair) tookStep(todo step, local, twin *corev1.Pod) {
 	switch todo.kind {
 	case stepCreate:
-		p.ways.made(local.UID)
+		p.ways.made(local.UID, todo.twin.Namespace)
 	case stepSetStatus:
 		p.ways.told(local, twin)
 	}
