@@ -168,6 +168,9 @@ func TestMetrics_QueriesOfTheChart(t *testing.T) {
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
 			alerts["alert "+r.Alert] = r.Expr
+			if _, section, _ := strings.Cut(r.Annotations["runbook_url"], "docs/operations.md#"); "spillway"+section != strings.ToLower(r.Alert) {
+				t.Errorf("alert %s points at section %q of docs/operations.md, want the one of its name", r.Alert, section)
+			}
 			for _, key := range []string{"summary", "description", "runbook_url"} {
 				if r.Annotations[key] == "" {
 					t.Errorf("alert %s has no %s", r.Alert, key)
