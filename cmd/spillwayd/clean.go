@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -15,7 +16,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/spillway-dev/spillway/tunnel"
 )
@@ -28,8 +28,7 @@ type cleanOptions struct {
 	stateFile string
 	stay      bool
 	httpPort  uint16
-	logLevel  string
-	log       *zap.Logger
+	err       io.Writer
 	kernel    func(context.Context) error
 }
 
@@ -44,10 +43,8 @@ func cleanCommand() *cobra.Command {
 		Example: "  spillwayd node clean            # once\n" +
 			"  spillwayd node clean --stay     # in a DaemonSet, in place of the agent: its rollout tells when all nodes are clean",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if o.log, err = newLogger(o.logLevel); err != nil {
-				return err
-			}
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.err = cmd.ErrOrStderr()
 			if o.stay {
 				return o.cleanAndStay(cmd.Context())
 			}
@@ -58,7 +55,6 @@ func cleanCommand() *cobra.Command {
 	f.StringVar(&o.stateFile, "state-file", defaultStateFile, "the agent's state file")
 	f.BoolVar(&o.stay, "stay", false, "keep running until told to stop, and answer /readyz once the node is clean; what fails is tried again")
 	f.Uint16Var(&o.httpPort, "http-port", defaultHTTPPort, "with --stay: TCP port of /healthz and /readyz")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
 
@@ -108,10 +104,9 @@ func (o *cleanOptions) cleanAndStay(ctx context.Context) error {
 		err := o.clean(ctx)
 		done.Store(err == nil)
 		if err == nil {
-			o.log.Info("nothing of Spillway is left on this node")
 			break
 		}
-		o.log.Warn("the node is not clean yet", zap.Error(err))
+		_, _ = fmt.Fprintln(o.err, "spillwayd: trying again:", err)
 		select {
 		case <-ctx.Done():
 			return <-served
@@ -136,7 +131,7 @@ func (o *cleanOptions) serve(ctx context.Context, server *http.Server) error {
 			}
 			return nil
 		}
-		o.log.Warn("nobody can ask whether the node is clean", zap.Error(err))
+		_, _ = fmt.Fprintln(o.err, "spillwayd: trying again:", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -237,8 +237,19 @@ func (w *world) measures() {
 		}
 		return nil
 	}))
-	got, err := w.scrape(w.Context(), duo.West)
+	got, err := w.scrape(w.Context(), duo.East)
 	w.must(err)
+	series, values := 0, 0
+	for _, f := range got {
+		for _, m := range f.Metric {
+			series++
+			values += 1 + len(m.GetHistogram().GetBucket())
+		}
+	}
+	w.Logf("a scrape of the consumer's controller has %d families, %d series and %d values", len(got), series, values)
+	if got, err = w.scrape(w.Context(), duo.West); err != nil {
+		w.Fatal(err)
+	}
 	if v := sum(got, "spillway_tenant_namespaces", of("peer", duo.East)); v != 1 {
 		w.Errorf("the provider keeps %v namespaces for its tenant, want 1", v)
 	}
