@@ -43,8 +43,6 @@ type Config struct {
 	Sysctls string
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
-	// Sysctls is where the kernel's settings under net can be written; empty means /proc/sys/net.
-	Sysctls string
 	// DNS for the pods of tenants.
 	DNS DNS
 	Log *zap.Logger
