@@ -55,8 +55,9 @@ bin/kubectl-spillway: bin/spillway
 	ln -sf spillway $@
 
 .PHONY: generate
-generate: ## Write deepcopy functions and CRDs from the types
+generate: ## Write deepcopy functions and CRDs from the types, and the pages of docs/ that say what is in the code
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/crds
+	go run ./build/docs
 
 .PHONY: clean
 clean: ## Remove what was built here (the lab's binaries stay in the user's cache)
@@ -124,3 +125,4 @@ verify-generate: ## Fail when the generated files are not those that `make gener
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:object:dir=$$new output:crd:dir=$$new/crds; \
 	{ diff -u peering/v1alpha1/zz_generated.deepcopy.go $$new/zz_generated.deepcopy.go && diff -ru charts/spillway/crds $$new/crds; } \
 		|| { echo "The generated files do not belong to the types: run make generate and commit the result."; exit 1; }
+	go run ./build/docs -check

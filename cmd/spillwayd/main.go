@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/spillway-dev/spillway/internal/manual"
 )
 
 func main() { os.Exit(run()) }
@@ -28,7 +30,7 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(controllerCommand(), nodeCommand(), netbenchCommand())
+	root.AddCommand(controllerCommand(), nodeCommand(), netbenchCommand(), manual.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "spillwayd: "+err.Error())
 		return 1

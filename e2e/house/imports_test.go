@@ -23,10 +23,10 @@ type room struct {
 // rooms is the import table. An arrow that is not here does not exist.
 func rooms() []room {
 	return []room{
-		{"cmd/spillway", []string{"peering/v1alpha1", "peering/policy", "provider/placement", "charts", "internal/version"},
+		{"cmd/spillway", []string{"peering/v1alpha1", "peering/policy", "provider/placement", "charts", "internal/version", "internal/manual"},
 			"the command for people only writes and reads the kinds of spillway.dev, so that everything works without it"},
 		{"cmd/spillwayd", []string{"provider", "provider/placement", "provider/placer", "peering", "tunnel", "internal/netbench", "internal/address",
-			"internal/version", "internal/metrics", "internal/tracing"},
+			"internal/version", "internal/metrics", "internal/tracing", "internal/manual"},
 			"cmd/spillwayd wires the parts together and decides nothing about pods or kinds itself"},
 		{"peering/policy", []string{"peering/v1alpha1"},
 			"policy is pure: OffloadPolicies in, what they mean for a pod out"},
@@ -56,11 +56,13 @@ func rooms() []room {
 			"metrics has the registry; what is measured is known where it happens"},
 		{"internal/tracing", nil,
 			"tracing sends spans; which there are is known where they happen"},
+		{"internal/manual", nil,
+			"manual writes down what commands say of themselves, and knows none"},
 		{"charts", nil,
 			"charts has the chart and knows nothing of who installs it"},
 		{"build/images", []string{"internal/version"},
 			"images packs programs that are built; it knows nothing of what they do"},
-		{"build/docs", []string{"charts", "peering/v1alpha1", "internal/metrics"},
+		{"build/docs", []string{"charts", "peering/v1alpha1", "internal/metrics", "internal/manual"},
 			"docs writes pages from what the chart, the kinds and the programs say of themselves"},
 		{"internal/netbench", nil,
 			"netbench measures the way between two processes and knows nothing of what lies on it"},

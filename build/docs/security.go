@@ -1,0 +1,3 @@
+package main
+
+func securityPage(old string) (string, error) { return old, nil }
