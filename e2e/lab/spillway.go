@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,21 +11,21 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway-dev/spillway/charts"
 )
 
 const (
 	// Spillwayd is the name of the component that StartSpillway adds to each
 	// cluster, for Component, Kill and Restart.
 	Spillwayd = "spillwayd"
-	// SpillwayNamespace holds its ServiceAccount, of the name Spillwayd.
-	SpillwayNamespace = "spillway-system"
+	// SpillwayNamespace holds its ServiceAccount, of the name Spillwayd; AgentNamespace that of the agents.
+	SpillwayNamespace = charts.ReleaseNamespace
+	AgentNamespace    = "spillway-node"
 )
 
 // SpillwayOptions says which Spillway to run.
 type SpillwayOptions struct {
-	// Chart is the folder charts/spillway, with the CRDs and the rights; empty
-	// means that of the checkout this program was built from.
-	Chart string
 	// Binary is a built spillwayd; empty means: build that of the checkout.
 	Binary string
 	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0 --kubelet-address ADDRESS`, and where
@@ -45,21 +44,15 @@ type SpillwayOptions struct {
 
 // withDefaults fills in what comes from the checkout.
 func (o SpillwayOptions) withDefaults(ctx context.Context, l *Lab) (SpillwayOptions, error) {
-	if o.Chart != "" && o.Binary != "" {
+	if o.Binary != "" {
 		return o, nil
 	}
 	root, err := checkout()
 	if err != nil {
 		return o, err
 	}
-	if o.Chart == "" {
-		o.Chart = filepath.Join(root, "charts", "spillway")
-	}
-	if o.Binary == "" {
-		o.Binary = filepath.Join(l.dir, "bin", Spillwayd)
-		return o, l.buildSpillwayd(ctx, root, o.Binary)
-	}
-	return o, nil
+	o.Binary = filepath.Join(l.dir, "bin", Spillwayd)
+	return o, l.buildSpillwayd(ctx, root, o.Binary)
 }
 
 func (l *Lab) buildSpillwayd(ctx context.Context, root, binary string) error {
@@ -79,8 +72,8 @@ func (l *Lab) buildSpillwayd(ctx context.Context, root, binary string) error {
 func checkout() (string, error) {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(file), "..", "..")
-	if _, err := os.Stat(filepath.Join(root, "charts", "spillway")); err != nil {
-		return "", fmt.Errorf("the checkout that this program was built from is gone (say where the chart and spillwayd are): %w", err)
+	if _, err := os.Stat(filepath.Join(root, "cmd", Spillwayd)); err != nil {
+		return "", fmt.Errorf("the checkout that this program was built from is gone (say where spillwayd is): %w", err)
 	}
 	return root, nil
 }
@@ -111,7 +104,7 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	if o.ArgsOf != nil {
 		o.Args = append(slices.Clone(o.Args), o.ArgsOf(c.Name())...)
 	}
-	kubeconfig, err := c.InstallSpillway(ctx, o.Chart)
+	kubeconfig, err := c.InstallSpillway(ctx)
 	if err != nil {
 		return err
 	}
@@ -136,49 +129,29 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	return nil
 }
 
-// InstallSpillway applies the chart's CRDs and, if it has them, the rights of
-// spillwayd (templates/rbac.yaml). It returns a kubeconfig for spillwayd, whose
-// context is the cluster's name: as its ServiceAccount with these rights, or as
-// administrator when the chart has none.
-func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig string, err error) {
+// InstallSpillway applies what the chart has for a spillwayd that runs outside of the cluster: CRDs, rights, admission policies,
+// storage class. It returns a kubeconfig for spillwayd, whose context is the cluster's name, as its ServiceAccount with these rights.
+func (c *Cluster) InstallSpillway(ctx context.Context) (kubeconfig string, err error) {
+	outside := map[string]any{"enabled": false}
+	manifests, err := charts.Render(map[string]any{"controller": outside, "node": outside}, charts.RenderOptions{})
+	if err != nil {
+		return "", err
+	}
 	a, err := newApplier(c.Config())
 	if err != nil {
 		return "", err
 	}
-	crds, err := filepath.Glob(filepath.Join(chart, "crds", "*.yaml"))
-	if err != nil || len(crds) == 0 {
-		return "", fmt.Errorf("find CRDs in %s: %w", chart, errors.Join(err, os.ErrNotExist))
+	if err := a.apply(ctx, []byte(spillwayNamespace)); err != nil {
+		return "", err
 	}
-	for _, file := range crds {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("read CRD: %w", err)
-		}
-		if err := a.apply(ctx, data); err != nil {
-			return "", fmt.Errorf("apply %s: %w", filepath.Base(file), err)
-		}
+	if err := a.apply(ctx, charts.Join(manifests)); err != nil {
+		return "", fmt.Errorf("apply the chart: %w", err)
 	}
 	if err := a.waitEstablished(ctx); err != nil {
 		return "", err
 	}
-	if err := a.apply(ctx, []byte(spillwayAccount)); err != nil {
-		return "", err
-	}
-	as := c.admin
-	rbac, err := renderTemplate(chart, "rbac.yaml")
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
-		return "", err
-	default:
-		if err := a.apply(ctx, rbac); err != nil {
-			return "", fmt.Errorf("apply rbac.yaml: %w", err)
-		}
-		if as, err = c.tokenAccess(ctx, SpillwayNamespace, Spillwayd); err != nil {
-			return "", err
-		}
-	}
-	if err := a.applyTemplate(ctx, chart, "storageclass.yaml"); err != nil {
+	as, err := c.tokenAccess(ctx, SpillwayNamespace, Spillwayd)
+	if err != nil {
 		return "", err
 	}
 	as.name = c.Name()
@@ -186,11 +159,9 @@ func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig
 	return path, writeKubeconfig(path, as)
 }
 
-const spillwayAccount = `apiVersion: v1
+// spillwayNamespace is the release's namespace, which Helm makes and no chart.
+const spillwayNamespace = `apiVersion: v1
 kind: Namespace
-metadata: {name: ` + SpillwayNamespace + `}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: ` + Spillwayd + `, namespace: ` + SpillwayNamespace + `}
+metadata:
+  name: ` + SpillwayNamespace + `
 `
