@@ -58,7 +58,7 @@ func parse(manifests []charts.Manifest) ([]object, error) {
 		root := document.Content[0]
 		out = append(out, object{
 			kind: m.Kind, namespace: m.Namespace, name: m.Name,
-			why:  comment(document.HeadComment, root.HeadComment, root.Content[0].HeadComment), node: root,
+			why: comment(document.HeadComment, root.HeadComment, root.Content[0].HeadComment), node: root,
 		})
 	}
 	return out, nil
