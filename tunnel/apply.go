@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -93,11 +94,14 @@ func applyLink(l Link, add bool) error {
 
 // noOwnAddress keeps the kernel from giving the link a link-local address beside ours.
 func noOwnAddress(link string) error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/addr_gen_mode", []byte("1"), 0o644)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(defaultSysctls + "/ipv6/conf/" + link); errors.Is(err, fs.ErrNotExist) {
 		return nil // a kernel without IPv6
 	}
-	return err
+	made, err := netlink.LinkByName(link)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetIP6AddrGenMode(made, nl.IN6_ADDR_GEN_MODE_NONE)
 }
 
 func hardware(text string) net.HardwareAddr {

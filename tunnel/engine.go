@@ -23,12 +23,17 @@ type Options struct {
 	Log *zap.Logger
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
+	// Sysctls is where the kernel's settings under net can be written; empty means /proc/sys/net. Containers without all privileges
+	// see that read-only, and have it mounted elsewhere.
+	Sysctls string
 	// Interval at which kernel state is compared with what is wanted. Default 3 s.
 	Interval time.Duration
 	// Changed, if set, is called after each round that changed the kernel, succeeded for the first time with a Topology,
 	// or has another error than the one before. It must not block.
 	Changed func()
 }
+
+const defaultSysctls = "/proc/sys/net"
 
 // defaultInterval leaves two seconds of the five within which what somebody took away must be back.
 const defaultInterval = 3 * time.Second
@@ -68,6 +73,9 @@ type roundStatus struct {
 
 // New returns an Engine that does nothing before Run.
 func New(o Options) (*Engine, error) {
+	if o.Sysctls == "" {
+		o.Sysctls = defaultSysctls
+	}
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
 	}
@@ -254,7 +262,7 @@ func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
 		note(changes[added].String(), true, apply(changes[added]))
 		added++
 	}
-	note("", false, settings(want))
+	note("", false, settings(e.o.Sysctls, want))
 	for _, d := range want.Devices {
 		if e.sent[d.Link] == nil {
 			e.sent[d.Link] = map[wgtypes.Key]netip.AddrPort{}
@@ -393,5 +401,5 @@ func Clean(context.Context) error {
 	if err := conn.Flush(); err != nil {
 		all = append(all, fmt.Errorf("remove nftables tables %s: %w", tableName, err))
 	}
-	return errors.Join(append(all, settings(Config{}))...)
+	return errors.Join(append(all, settings("", Config{}))...)
 }

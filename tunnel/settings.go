@@ -12,11 +12,11 @@ import (
 )
 
 // settings writes what the kernel must be told beside links and routes. Forwarding stays on when we go: the cluster's
-// own network needs it too. The settings of our links go with them.
-func settings(want Config) error {
+// own network needs it too. The settings of our links go with them. dir has the settings under net.
+func settings(dir string, want Config) error {
 	var all []error
 	set := func(value string, path ...string) {
-		file := filepath.Join(append([]string{"/proc/sys/net"}, path...)...)
+		file := filepath.Join(append([]string{dir}, path...)...)
 		now, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) || strings.TrimSpace(string(now)) == value {
 			return // a kernel without IPv6, or nothing to do

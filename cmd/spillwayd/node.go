@@ -22,7 +22,7 @@ import (
 type nodeOptions struct {
 	kubeconfig, context        string
 	node, address              string
-	stateFile                  string
+	stateFile, sysctlDir       string
 	port, gossipPort, httpPort uint16
 	userspace                  bool
 	dns                        bool
@@ -59,6 +59,7 @@ func nodeCommand() *cobra.Command {
 	f.Lookup("node-name").DefValue = "" // that of this machine says nothing to a reader
 	f.StringVar(&o.address, "node-address", "", "address at which other nodes reach this one (default: the Node's first internal address)")
 	f.StringVar(&o.stateFile, "state-file", "/var/lib/spillway/node.json", "keeps what is known for a start while the API server is away; readable by root only")
+	f.StringVar(&o.sysctlDir, "sysctl-dir", "/proc/sys/net", "where the kernel's settings under net can be written: containers without all privileges see the usual folder read-only, and have it mounted elsewhere")
 	f.Uint16Var(&o.port, "port", 51820, "UDP port of gateway slot 0, and TCP port of the same over TLS; slot 1 has the next, and so on; alike on all nodes")
 	f.Uint16Var(&o.gossipPort, "gossip-port", 7947, "UDP and TCP port of the membership among this cluster's agents; alike on all nodes")
 	f.Uint16Var(&o.httpPort, "http-port", 9640, "TCP port of /metrics and /report; spillway doctor reads 9640")
@@ -119,7 +120,7 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	log = log.With(zap.String("node", o.node))
 	a, err := agent.New(agent.Config{
 		REST: config, Client: client, Node: o.node, Address: address, Port: o.port, GossipPort: o.gossipPort,
-		HTTPPort: o.httpPort, StateFile: o.stateFile, Userspace: o.userspace, DNS: dns, Log: log,
+		HTTPPort: o.httpPort, StateFile: o.stateFile, Userspace: o.userspace, Sysctls: o.sysctlDir, DNS: dns, Log: log,
 	})
 	if err != nil {
 		return err

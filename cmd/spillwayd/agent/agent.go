@@ -41,6 +41,8 @@ type Config struct {
 	StateFile string
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
+	// Sysctls is where the kernel's settings under net can be written; empty means /proc/sys/net.
+	Sysctls string
 	// DNS for the pods of tenants.
 	DNS DNS
 	Log *zap.Logger
@@ -85,7 +87,7 @@ func New(cfg Config) (*Agent, error) {
 	if a.view, err = view.New(view.Config{REST: cfg.REST, Client: cfg.Client, Node: cfg.Node, DNS: !cfg.DNS.Off, Changed: a.viewChanged}); err != nil {
 		return nil, err
 	}
-	if a.engine, err = tunnel.New(tunnel.Options{Log: cfg.Log.Named("tunnel"), Userspace: cfg.Userspace}); err != nil {
+	if a.engine, err = tunnel.New(tunnel.Options{Log: cfg.Log.Named("tunnel"), Userspace: cfg.Userspace, Sysctls: cfg.Sysctls}); err != nil {
 		return nil, err
 	}
 	a.prober = probe.New(probe.Options{Log: cfg.Log.Named("probe"), Changed: func(probe.Key) { a.Wake() }})
