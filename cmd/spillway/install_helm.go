@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -32,7 +31,7 @@ import (
 const (
 	// releaseName is the name of Helm's release. The code of both programs has the names of the chart's objects fixed, so there
 	// is one release in a cluster, in v1alpha1.SystemNamespace.
-	releaseName = "spillway"
+	releaseName = charts.ReleaseName
 
 	// keptRevisions bounds the history in the cluster: enough to go back some versions, and few Secrets.
 	keptRevisions = 10
@@ -103,23 +102,7 @@ func loadChart(path string) (*chart.Chart, error) {
 		}
 		return loaded, nil
 	}
-	var files []*loader.BufferedFile
-	err := fs.WalkDir(charts.Spillway(), ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		data, err := fs.ReadFile(charts.Spillway(), path)
-		files = append(files, &loader.BufferedFile{Name: path, Data: data})
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the chart: %w", err)
-	}
-	loaded, err := loader.LoadFiles(files)
-	if err != nil {
-		return nil, fmt.Errorf("load the chart: %w", err)
-	}
-	return loaded, nil
+	return charts.Load()
 }
 
 // last is the newest release; nil: there is none.
