@@ -70,8 +70,7 @@ func controllerCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster to work for (default: the cluster this runs in)")
 	f.StringVar(&o.context, "context", "", "context of the kubeconfig (default: its current one)")
-	f.StringVar(&o.identity, "identity", host, "name of this replica in the leader election; a restart under the same name goes on at once (default: the host's name)")
-	f.Lookup("identity").DefValue = "" // that of this machine says nothing to a reader
+	f.StringVar(&o.identity, "identity", host, "name of this replica in the leader election; a restart under the same name goes on at once")
 	f.StringVar(&o.debugAddress, "debug-address", "", "serve profiles (/debug/pprof) on this address, for example 127.0.0.1:6060 (default: off)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.network.addTo(f)

@@ -56,7 +56,6 @@ func nodeCommand() *cobra.Command {
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster this node belongs to (default: the cluster this runs in)")
 	f.StringVar(&o.context, "context", "", "context of the kubeconfig (default: its current one)")
 	f.StringVar(&o.node, "node-name", host, "name of the Node object (default: $NODE_NAME, or the host's name)")
-	f.Lookup("node-name").DefValue = "" // that of this machine says nothing to a reader
 	f.StringVar(&o.address, "node-address", "", "address at which other nodes reach this one (default: the Node's first internal address)")
 	f.StringVar(&o.stateFile, "state-file", "/var/lib/spillway/node.json", "keeps what is known for a start while the API server is away; readable by root only")
 	f.StringVar(&o.sysctlDir, "sysctl-dir", "/proc/sys/net", "where the kernel's settings under net can be written: containers without all privileges see the usual folder read-only, and have it mounted elsewhere")

@@ -29,7 +29,7 @@ func Command() *cobra.Command {
 }
 
 // Write prints every command of root, each under a heading of the third level, after a table that lists them. The same commands
-// give the same bytes on every machine: a default that depends on the machine has to be said in the flag's usage instead.
+// give the same bytes on every machine where flags say in words, as "(default: …)", what depends on the machine.
 func Write(w io.Writer, root *cobra.Command) error {
 	var b strings.Builder
 	commands := below(root)
@@ -113,8 +113,12 @@ func flagRow(f *pflag.Flag) string {
 	return fmt.Sprintf("| %s | %s | %s |\n", name, defaultOf(f), Cell(says))
 }
 
-// defaultOf is the default of a flag as a reader wants to see it: nothing where it is what an absent flag means anyway.
+// defaultOf is the default of a flag as a reader wants to see it: nothing where it is what an absent flag means anyway, or where the
+// usage has it in words.
 func defaultOf(f *pflag.Flag) string {
+	if strings.Contains(f.Usage, "(default: ") {
+		return ""
+	}
 	switch f.DefValue {
 	case "", "0", "0s", "false", "[]", "<nil>":
 		return ""

@@ -16,6 +16,7 @@ func TestWrite(t *testing.T) {
 	}
 	peer.Flags().Duration("timeout", 2*time.Minute, "how long")
 	peer.Flags().StringP("output", "o", "", "`format` of the <output>")
+	peer.Flags().String("as", "this-machine", "who asks (default: the host's name)")
 	peer.Flags().Bool("wait", true, "stay")
 	peer.Flags().Bool("secret", false, "not for everybody")
 	if err := peer.Flags().MarkHidden("secret"); err != nil {
@@ -53,6 +54,7 @@ Twice.
 
 | flag | default | what it says |
 |---|---|---|
+| ` + "`--as` string |  | who asks (default: the host's name) |" + `
 | ` + "`-o`, `--output` format |  | format of the &lt;output&gt; |" + `
 | ` + "`--timeout` duration | `2m` | how long |" + `
 | ` + "`--wait` | `true` | stay |\n"
