@@ -56,7 +56,7 @@ bin/kubectl-spillway: bin/spillway
 
 .PHONY: generate
 generate: ## Write deepcopy functions and CRDs from the types
-	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/crds
+	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/files/crds
 
 .PHONY: clean
 clean: ## Remove what was built here (the lab's binaries stay in the user's cache)
@@ -122,5 +122,5 @@ lint: ## Run staticcheck
 verify-generate: ## Fail when the generated files are not those that `make generate` writes
 	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:object:dir=$$new output:crd:dir=$$new/crds; \
-	{ diff -u peering/v1alpha1/zz_generated.deepcopy.go $$new/zz_generated.deepcopy.go && diff -ru charts/spillway/crds $$new/crds; } \
+	{ diff -u peering/v1alpha1/zz_generated.deepcopy.go $$new/zz_generated.deepcopy.go && diff -ru charts/spillway/files/crds $$new/crds; } \
 		|| { echo "The generated files do not belong to the types: run make generate and commit the result."; exit 1; }

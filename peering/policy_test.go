@@ -28,7 +28,7 @@ import (
 // chartPolicies are the admission policies of the chart, each of which has a binding that denies.
 func chartPolicies(t *testing.T) []*admissionregistrationv1.ValidatingAdmissionPolicy {
 	t.Helper()
-	text, err := os.ReadFile("../charts/spillway/templates/rbac.yaml")
+	text, err := os.ReadFile("../charts/spillway/files/admission/tenant.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func reach(ctx context.Context, c *cluster) error {
 	defer cancel()
 	data, err := c.get(ctx, "/apis/"+v1alpha1.GroupVersion.String())
 	if apierrors.IsNotFound(err) {
-		return problemf(fmt.Sprintf("Apply them: kubectl --context %s apply -f charts/spillway/crds", c.context),
+		return problemf(fmt.Sprintf("Install Spillway there: spillway install --context %s", c.context),
 			"Spillway's CRDs are not installed in %s", c.title())
 	}
 	if apierrors.IsForbidden(err) {
@@ -61,7 +61,7 @@ func reach(ctx context.Context, c *cluster) error {
 			return nil
 		}
 	}
-	return problemf(fmt.Sprintf("Apply them: kubectl --context %s apply -f charts/spillway/crds", c.context),
+	return problemf(fmt.Sprintf("Install Spillway there: spillway install --context %s", c.context),
 		"the CRD for Peerings is not installed in %s", c.title())
 }
 
@@ -252,8 +252,7 @@ func judgeLease(lease *coordinationv1.Lease, now time.Time) (alive bool, why str
 
 // noController is the problem that no controller works in c.
 func noController(c *cluster, why string) *problem {
-	return problemf(fmt.Sprintf("Start one: helm upgrade --install spillway charts/spillway --kube-context %s --namespace %s --create-namespace "+
-		"(or, beside the cluster: spillwayd controller --context %[1]s).", c.context, v1alpha1.SystemNamespace),
+	return problemf(fmt.Sprintf("Install one: spillway install --context %s (or, beside the cluster: spillwayd controller --context %[1]s).", c.context),
 		"no spillwayd controller is running in %s: %s", c.title(), why)
 }
 

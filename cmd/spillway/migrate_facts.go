@@ -145,7 +145,7 @@ func (f *migrateFacts) gatherPlaces(ctx context.Context, c *cluster) error {
 func listMigrations(ctx context.Context, c *cluster, namespace string) ([]v1alpha1.Migration, error) {
 	list, err := c.migrations(namespace).List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, problemf(fmt.Sprintf("Apply those of this version: kubectl --context %s apply -f charts/spillway/crds", c.context),
+		return nil, problemf(fmt.Sprintf("Upgrade it: spillway upgrade --context %s", c.context),
 			"%s does not know the kind Migration: its CRDs are of an older Spillway", c.title())
 	}
 	if err != nil {

@@ -101,7 +101,7 @@ func (d *Duo) Down(ctx context.Context) error { return d.Lab.Down(ctx) }
 
 func (d *Duo) start(ctx context.Context, o Options) error {
 	err := d.Lab.StartSpillway(ctx, lab.SpillwayOptions{
-		Binary: filepath.Join(d.bin, "spillwayd"), Chart: filepath.Join(o.Root, "charts", "spillway"), ArgsOf: o.ArgsOf, Agents: o.Tunnel,
+		Binary: filepath.Join(d.bin, "spillwayd"), ArgsOf: o.ArgsOf, Agents: o.Tunnel,
 	})
 	if err != nil {
 		return err

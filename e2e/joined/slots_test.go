@@ -86,7 +86,7 @@ func (w *world) slots(t *testing.T, count int) (end func()) {
 		if err := s.Kill(t.Context(), lab.Spillwayd); err != nil {
 			t.Fatal(err)
 		}
-		kubeconfig, err := s.InstallSpillway(t.Context(), root+"/charts/spillway")
+		kubeconfig, err := s.InstallSpillway(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

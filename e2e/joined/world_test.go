@@ -123,8 +123,8 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		return w, err
 	}
 	options := lab.SpillwayOptions{
-		Binary: filepath.Join(w.bin, "spillwayd"), Chart: filepath.Join(root, "charts", "spillway"),
-		Args: []string{"--alias-pools", "100.64.0.0/16,100.64.0.0/10"}, // all choose the same at first, and one has to give way
+		Binary: filepath.Join(w.bin, "spillwayd"),
+		Args:   []string{"--alias-pools", "100.64.0.0/16,100.64.0.0/10"}, // all choose the same at first, and one has to give way
 	}
 	if err := w.lab.StartSpillway(ctx, options); err != nil {
 		return w, err

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// agentAccount is the ServiceAccount of the agents, in SpillwayNamespace.
+	// agentAccount is the ServiceAccount of the agents, in AgentNamespace.
 	agentAccount = "spillway-node"
 	agentProgram = "spillwayd"
 	gatewayLabel = "spillway.dev/gateway"
@@ -53,7 +53,7 @@ func (c *Cluster) InstallAgent(ctx context.Context, node, binary string) error {
 	if err := os.WriteFile(filepath.Join(dir, agentProgram), program, 0o755); err != nil {
 		return fmt.Errorf("install the agent of node %s: %w", node, err)
 	}
-	as, err := c.tokenAccess(ctx, SpillwayNamespace, agentAccount)
+	as, err := c.tokenAccess(ctx, AgentNamespace, agentAccount)
 	if err != nil {
 		return err
 	}

@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"text/template"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,7 +18,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
-	sigsyaml "sigs.k8s.io/yaml"
 )
 
 // applier applies YAML to one cluster, server-side.
@@ -116,49 +112,4 @@ func hasCondition(o *unstructured.Unstructured, name string) bool {
 		}
 	}
 	return false
-}
-
-// applyTemplate applies one of a chart's templates, if it has it.
-func (a *applier) applyTemplate(ctx context.Context, chart, name string) error {
-	text, err := renderTemplate(chart, name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = a.apply(ctx, text)
-	}
-	if err != nil {
-		return fmt.Errorf("apply %s: %w", name, err)
-	}
-	return nil
-}
-
-// renderTemplate renders one of a chart's templates with its default values.
-// It knows .Values and .Release only, none of Helm's functions: enough for a
-// template that is to be readable.
-func renderTemplate(chart, name string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(chart, "templates", name))
-	if err != nil {
-		return nil, err
-	}
-	values := map[string]any{}
-	if data, err := os.ReadFile(filepath.Join(chart, "values.yaml")); err == nil {
-		if err := sigsyaml.Unmarshal(data, &values); err != nil {
-			return nil, fmt.Errorf("read values.yaml: %w", err)
-		}
-	}
-	t, err := template.New(name).Parse(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("read template: %w", err)
-	}
-	var out bytes.Buffer
-	err = t.Execute(&out, map[string]any{
-		"Values":  values,
-		"Release": map[string]string{"Name": "spillway", "Namespace": SpillwayNamespace, "Service": "Helm"},
-		"Chart":   map[string]string{"Name": "spillway"},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("render template: %w", err)
-	}
-	return out.Bytes(), nil
 }

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,21 +11,21 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway-dev/spillway/charts"
 )
 
 const (
 	// Spillwayd is the name of the component that StartSpillway adds to each
 	// cluster, for Component, Kill and Restart.
 	Spillwayd = "spillwayd"
-	// SpillwayNamespace holds its ServiceAccount, of the name Spillwayd.
-	SpillwayNamespace = "spillway-system"
+	// SpillwayNamespace holds its ServiceAccount, of the name Spillwayd; AgentNamespace that of the agents.
+	SpillwayNamespace = charts.ReleaseNamespace
+	AgentNamespace    = "spillway-node"
 )
 
 // SpillwayOptions says which Spillway to run.
 type SpillwayOptions struct {
-	// Chart is the folder charts/spillway, with the CRDs and the rights; empty
-	// means that of the checkout this program was built from.
-	Chart string
 	// Binary is a built spillwayd; empty means: build that of the checkout.
 	Binary string
 	// Args follow `controller --kubeconfig FILE --context CLUSTER --webhook-address 127.0.0.1:0 --kubelet-address ADDRESS`, and where
@@ -41,46 +40,69 @@ type SpillwayOptions struct {
 	// Agents makes every real node a gateway of the tunnel, with an agent
 	// (`spillwayd node`) on it.
 	Agents bool
+	// InCluster runs Spillway in pods of the clusters, as `spillway install`
+	// puts them there, and not as processes beside them; Options.InCluster must
+	// be set too. Args, Env and ArgsOf are not for this way.
+	InCluster bool
+	// CLI is a built spillway, for InCluster; empty means: build that of the
+	// checkout.
+	CLI string
+	// Values of the chart, for InCluster.
+	Values map[string]any
 }
 
 // withDefaults fills in what comes from the checkout.
 func (o SpillwayOptions) withDefaults(ctx context.Context, l *Lab) (SpillwayOptions, error) {
-	if o.Chart != "" && o.Binary != "" {
+	if o.Binary != "" && (o.CLI != "" || !o.InCluster) {
 		return o, nil
 	}
 	root, err := checkout()
 	if err != nil {
 		return o, err
 	}
-	if o.Chart == "" {
-		o.Chart = filepath.Join(root, "charts", "spillway")
-	}
 	if o.Binary == "" {
 		o.Binary = filepath.Join(l.dir, "bin", Spillwayd)
-		return o, l.buildSpillwayd(ctx, root, o.Binary)
+		if err := l.build(ctx, root, o.Binary); err != nil {
+			return o, err
+		}
+	}
+	if o.InCluster && o.CLI == "" {
+		o.CLI = filepath.Join(l.dir, "bin", "spillway")
+		return o, l.build(ctx, root, o.CLI)
 	}
 	return o, nil
 }
 
-func (l *Lab) buildSpillwayd(ctx context.Context, root, binary string) error {
-	l.progress("building spillwayd")
-	stop := every(15*time.Second, func() { l.progress("still building spillwayd") })
+// build makes a program of the checkout, of the version that the chart says.
+func (l *Lab) build(ctx context.Context, root, binary string) error {
+	name := filepath.Base(binary)
+	version, err := chartVersion()
+	if err != nil {
+		return err
+	}
+	l.progress("building %s", name)
+	stop := every(15*time.Second, func() { l.progress("still building %s", name) })
 	defer stop()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/spillwayd")
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", VersionFlag(version), "-o", binary, "./cmd/"+name)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build spillwayd in %s: %w\n%s", root, err, out)
+		return fmt.Errorf("build %s in %s: %w\n%s", name, root, err, out)
 	}
 	return nil
+}
+
+// VersionFlag is what the linker has to be told for a program to have a version.
+func VersionFlag(version string) string {
+	return "-X github.com/spillway-dev/spillway/internal/version.version=" + version
 }
 
 // checkout is the root of the source tree that this program was built from.
 func checkout() (string, error) {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(file), "..", "..")
-	if _, err := os.Stat(filepath.Join(root, "charts", "spillway")); err != nil {
-		return "", fmt.Errorf("the checkout that this program was built from is gone (say where the chart and spillwayd are): %w", err)
+	if _, err := os.Stat(filepath.Join(root, "cmd", Spillwayd)); err != nil {
+		return "", fmt.Errorf("the checkout that this program was built from is gone (say where spillwayd is): %w", err)
 	}
 	return root, nil
 }
@@ -88,11 +110,15 @@ func checkout() (string, error) {
 // StartSpillway installs Spillway's kinds and rights in every cluster and runs
 // one spillwayd for each, with that cluster's own API server reached directly:
 // a cut Link parts clusters, not a cluster from itself. It returns when the
-// processes run; they need not be ready yet.
+// processes run; they need not be ready yet. With o.InCluster it returns when
+// all pods of Spillway are ready; their logs are those of pods.
 func (l *Lab) StartSpillway(ctx context.Context, o SpillwayOptions) error {
 	o, err := o.withDefaults(ctx, l)
 	if err != nil {
 		return err
+	}
+	if o.InCluster {
+		return l.installAll(ctx, o)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, c := range l.clusters {
@@ -111,7 +137,7 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	if o.ArgsOf != nil {
 		o.Args = append(slices.Clone(o.Args), o.ArgsOf(c.Name())...)
 	}
-	kubeconfig, err := c.InstallSpillway(ctx, o.Chart)
+	kubeconfig, err := c.InstallSpillway(ctx)
 	if err != nil {
 		return err
 	}
@@ -136,49 +162,29 @@ func (c *Cluster) startSpillway(ctx context.Context, o SpillwayOptions) error {
 	return nil
 }
 
-// InstallSpillway applies the chart's CRDs and, if it has them, the rights of
-// spillwayd (templates/rbac.yaml). It returns a kubeconfig for spillwayd, whose
-// context is the cluster's name: as its ServiceAccount with these rights, or as
-// administrator when the chart has none.
-func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig string, err error) {
+// InstallSpillway applies what the chart has for a spillwayd that runs outside of the cluster: CRDs, rights, admission policies,
+// storage class. It returns a kubeconfig for spillwayd, whose context is the cluster's name, as its ServiceAccount with these rights.
+func (c *Cluster) InstallSpillway(ctx context.Context) (kubeconfig string, err error) {
+	outside := map[string]any{"enabled": false}
+	manifests, err := charts.Render(map[string]any{"controller": outside, "node": outside}, charts.RenderOptions{})
+	if err != nil {
+		return "", err
+	}
 	a, err := newApplier(c.Config())
 	if err != nil {
 		return "", err
 	}
-	crds, err := filepath.Glob(filepath.Join(chart, "crds", "*.yaml"))
-	if err != nil || len(crds) == 0 {
-		return "", fmt.Errorf("find CRDs in %s: %w", chart, errors.Join(err, os.ErrNotExist))
+	if err := a.apply(ctx, []byte(spillwayNamespace)); err != nil {
+		return "", err
 	}
-	for _, file := range crds {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("read CRD: %w", err)
-		}
-		if err := a.apply(ctx, data); err != nil {
-			return "", fmt.Errorf("apply %s: %w", filepath.Base(file), err)
-		}
+	if err := a.apply(ctx, charts.Join(manifests)); err != nil {
+		return "", fmt.Errorf("apply the chart: %w", err)
 	}
 	if err := a.waitEstablished(ctx); err != nil {
 		return "", err
 	}
-	if err := a.apply(ctx, []byte(spillwayAccount)); err != nil {
-		return "", err
-	}
-	as := c.admin
-	rbac, err := renderTemplate(chart, "rbac.yaml")
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
-		return "", err
-	default:
-		if err := a.apply(ctx, rbac); err != nil {
-			return "", fmt.Errorf("apply rbac.yaml: %w", err)
-		}
-		if as, err = c.tokenAccess(ctx, SpillwayNamespace, Spillwayd); err != nil {
-			return "", err
-		}
-	}
-	if err := a.applyTemplate(ctx, chart, "storageclass.yaml"); err != nil {
+	as, err := c.tokenAccess(ctx, SpillwayNamespace, Spillwayd)
+	if err != nil {
 		return "", err
 	}
 	as.name = c.Name()
@@ -186,11 +192,9 @@ func (c *Cluster) InstallSpillway(ctx context.Context, chart string) (kubeconfig
 	return path, writeKubeconfig(path, as)
 }
 
-const spillwayAccount = `apiVersion: v1
+// spillwayNamespace is the release's namespace, which Helm makes and no chart.
+const spillwayNamespace = `apiVersion: v1
 kind: Namespace
-metadata: {name: ` + SpillwayNamespace + `}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: ` + Spillwayd + `, namespace: ` + SpillwayNamespace + `}
+metadata:
+  name: ` + SpillwayNamespace + `
 `

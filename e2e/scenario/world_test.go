@@ -133,7 +133,7 @@ func startSide(ctx context.Context, w *world, c *lab.Cluster) (*side, error) {
 	if s.id, err = peering.ClusterID(ctx, s.kube); err != nil {
 		return nil, err
 	}
-	kubeconfig, err := c.InstallSpillway(ctx, filepath.Join(root, "charts", "spillway"))
+	kubeconfig, err := c.InstallSpillway(ctx)
 	if err != nil {
 		return nil, err
 	}

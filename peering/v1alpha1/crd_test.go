@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	peeringCRD   = "../../charts/spillway/crds/spillway.dev_peerings.yaml"
-	policyCRD    = "../../charts/spillway/crds/spillway.dev_offloadpolicies.yaml"
-	migrationCRD = "../../charts/spillway/crds/spillway.dev_migrations.yaml"
+	peeringCRD   = "../../charts/spillway/files/crds/spillway.dev_peerings.yaml"
+	policyCRD    = "../../charts/spillway/files/crds/spillway.dev_offloadpolicies.yaml"
+	migrationCRD = "../../charts/spillway/files/crds/spillway.dev_migrations.yaml"
 )
 
 // TestCRD_AcceptedByAPIServer runs the validation that an API server runs when a CRD is created, the cost limits of the CEL
