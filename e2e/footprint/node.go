@@ -95,7 +95,13 @@ func (f Footprint) setting(line string) {
 	if strings.HasSuffix(file, "/nf_conntrack_count") {
 		return
 	}
-	f.add("setting "+strings.TrimPrefix(file, "/proc/sys/"), value)
+	file = strings.TrimPrefix(file, "/proc/sys/")
+	// Those of a link, net/ipv4/conf/LINK/NAME, come and go with it: they are one thing.
+	if parts := strings.SplitN(file, "/", 5); len(parts) == 5 {
+		f.add("settings of "+parts[3], fmt.Sprintf("%s %s %s = %s", parts[1], parts[2], parts[4], value))
+		return
+	}
+	f.add("setting "+file, value)
 }
 
 // mount reads a line of mountinfo: what is mounted where. Numbers of mounts and devices are nobody's doing.

@@ -44,6 +44,8 @@ table inet spillway {
 # Warning: table ip x is managed by iptables-nft
 ### settings
 /proc/sys/net/ipv4/ip_forward:1
+/proc/sys/net/ipv4/conf/eth0/rp_filter:2
+/proc/sys/net/ipv4/neigh/eth0/proxy_qlen:64
 /proc/sys/net/netfilter/nf_conntrack_count:17
 ### mounts
 43 42 0:30 /a /run/x rw,relatime shared:5 - tmpfs tmpfs rw
@@ -82,6 +84,7 @@ func TestNode_IsReadFromWhatItsProgramsPrint(t *testing.T) {
 		"nft table inet spillway set pods":      {"type ipv4_addr", "element 10.1.2.4", "element 10.1.2.3", "element 10.1.2.5"},
 		"nft table inet spillway chain forward": {"type filter hook forward priority filter; policy accept;", "ip saddr @pods accept"},
 		"setting net/ipv4/ip_forward":           {"1"},
+		"settings of eth0":                      {"ipv4 conf rp_filter = 2", "ipv4 neigh proxy_qlen = 64"},
 		"mount /run/x":                          {"tmpfs tmpfs /a"},
 		"port udp 0.0.0.0:51820":                {"spillwayd"},
 		"port udp [::]:4789":                    {"the kernel"},
