@@ -29,7 +29,7 @@ section nftables; nft -s list ruleset
 section settings; grep -r -s . /proc/sys/net
 section mounts; cat /proc/self/mountinfo
 section listening; ss -H -l -n -t -u -p
-section files; for d in /etc /run /opt/cni /var/lib/spillway /var/lib/cni /etc/cni; do find $d -xdev -printf '%y %m %s %p %l\n' 2>/dev/null; done
+section files; for d in /etc /run /opt/cni /var/lib/spillway /var/lib/cni /etc/cni; do find $d -xdev -printf '%y %m %p %l\n' 2>/dev/null; done
 section contents; find /etc /var/lib/spillway -xdev -type f -exec sha256sum {} + 2>/dev/null
 section processes
 for p in /proc/[0-9]*; do
@@ -129,20 +129,17 @@ func (f Footprint) port(line string) {
 	f.add("port "+words[0]+" "+words[4], program)
 }
 
-// file reads TYPE MODE SIZE PATH [TARGET]. A size counts neither below /run, where programs keep their state, nor of directories.
+// file reads TYPE MODE PATH [TARGET]. What is in files below /run and /var/lib/cni is their programs' state.
 func (f Footprint) file(line string) {
 	words := strings.Fields(line)
-	if len(words) < 4 {
+	if len(words) < 3 {
 		return
 	}
 	how := words[0] + " " + words[1]
-	if words[0] == "f" && !strings.HasPrefix(words[3], "/run/") {
-		how += " " + words[2] + " bytes"
-	}
-	if len(words) > 4 {
+	if len(words) > 3 {
 		how += " → " + words[len(words)-1]
 	}
-	f.add("file "+words[3], how)
+	f.add("file "+words[2], how)
 }
 
 // content reads a line of sha256sum.

@@ -53,9 +53,9 @@ table inet spillway {
 udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:* users:(("spillwayd",pid=12,fd=8))
 udp UNCONN 0 0 [::]:4789 [::]:*
 ### files
-f 600 310 /var/lib/spillway/node.json 
-f 644 17 /run/x 
-l 777 4 /etc/y z
+f 600 /var/lib/spillway/node.json 
+f 644 /run/x 
+l 777 /etc/y z
 ### contents
 0123456789abcdef  /var/lib/spillway/node.json
 ### processes
@@ -88,7 +88,7 @@ func TestNode_IsReadFromWhatItsProgramsPrint(t *testing.T) {
 		"mount /run/x":                          {"tmpfs tmpfs /a"},
 		"port udp 0.0.0.0:51820":                {"spillwayd"},
 		"port udp [::]:4789":                    {"the kernel"},
-		"file /var/lib/spillway/node.json":      {"f 600 310 bytes", "contents 0123456789ab"},
+		"file /var/lib/spillway/node.json":      {"f 600", "contents 0123456789ab"},
 		"file /run/x":                           {"f 644"},
 		"file /etc/y":                           {"l 777 → z"},
 		"process /opt/lab/bin/kubelet --v=2":    nil,
