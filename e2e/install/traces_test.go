@@ -87,7 +87,7 @@ func (w *world) lookAtAll(ctx context.Context) (map[string]traces, error) {
 
 // ofFirstPod says whether a thing comes to a node with the first pod of anybody and then stays: the bridge of the container network.
 func ofFirstPod(name string) bool {
-	for _, part := range []string{" cni0", "/var/lib/cni", "file /run/netns", "mount /run/netns"} {
+	for _, part := range []string{" cni0", "/var/lib/cni", "/var/lib/cni/results", "file /run/netns", "mount /run/netns"} {
 		if strings.HasSuffix(name, part) || strings.Contains(name, part+" ") || strings.Contains(name, part+"/networks") {
 			return true
 		}
