@@ -120,6 +120,7 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
 	}
 	root.SetFlagErrorFunc(explainFlag)
 	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), explainCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term),
+		installCommand(term),
 		migrateCommand(term), switchCommand(term), repatriateCommand(term), cordonCommand(term), uncordonCommand(term), drainCommand(term))
 	rename(root, root.DisplayName())
 	return root
