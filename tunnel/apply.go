@@ -3,13 +3,12 @@ package tunnel
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -93,8 +92,12 @@ func applyLink(l Link, add bool) error {
 
 // noOwnAddress keeps the kernel from giving the link a link-local address beside ours.
 func noOwnAddress(link string) error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/addr_gen_mode", []byte("1"), 0o644)
-	if errors.Is(err, fs.ErrNotExist) {
+	made, err := netlink.LinkByName(link)
+	if err != nil {
+		return err
+	}
+	err = netlink.LinkSetIP6AddrGenMode(made, nl.IN6_ADDR_GEN_MODE_NONE)
+	if errors.Is(err, syscall.EAFNOSUPPORT) {
 		return nil // a kernel without IPv6
 	}
 	return err

@@ -29,7 +29,7 @@ func Clean(context.Context) error {
 	for slot := range MaxSlots {
 		all = append(all, device.RemoveSocket(DeviceName(slot)))
 	}
-	return errors.Join(append(all, settings(Config{}))...)
+	return errors.Join(all...)
 }
 
 // removeTables removes ours, and those of kernel devices that a process left.

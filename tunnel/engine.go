@@ -22,6 +22,8 @@ type Options struct {
 	Log *zap.Logger
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
+	// Sysctls is the folder with the kernel's network settings. Default: Sysctls.
+	Sysctls string
 	// Interval at which kernel state is compared with what is wanted. Default 3 s.
 	Interval time.Duration
 	// Changed, if set, is called after each round that changed the kernel, succeeded for the first time with a Topology,
@@ -69,6 +71,9 @@ type roundStatus struct {
 func New(o Options) (*Engine, error) {
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
+	}
+	if o.Sysctls == "" {
+		o.Sysctls = Sysctls
 	}
 	client, err := wgctrl.New()
 	if err != nil {
@@ -253,7 +258,7 @@ func (e *Engine) applyAll(want Config) (have Config, done []string, err error) {
 		note(changes[added].String(), true, apply(changes[added]))
 		added++
 	}
-	note("", false, settings(want))
+	note("", false, settings(e.o.Sysctls, want))
 	for _, d := range want.Devices {
 		if e.sent[d.Link] == nil {
 			e.sent[d.Link] = map[wgtypes.Key]netip.AddrPort{}

@@ -35,10 +35,12 @@ type Config struct {
 	Node    string
 	Address netip.Addr
 	// Port is the UDP (and, for TLS, TCP) port of gateway slot 0, GossipPort that of the membership, HTTPPort that of
-	// /metrics and /report.
+	// /metrics, /report, /healthz and /readyz.
 	Port, GossipPort, HTTPPort uint16
 	// StateFile keeps the last view for a start without an API server.
 	StateFile string
+	// Sysctls is the folder with the kernel's network settings, writable; empty: tunnel.Sysctls.
+	Sysctls string
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
 	// DNS for the pods of tenants.
@@ -59,6 +61,7 @@ type Agent struct {
 	wake    chan struct{}
 	taken   chan struct{} // has one when the holders of slots changed
 	stale   atomic.Bool   // the view may have changed since the last pass
+	passed  atomic.Int64  // when the last pass ended, Unix nanoseconds
 
 	mu          sync.Mutex
 	pool        *gateway.Pool           // guarded by mu; nil until the key of the gossip is known
@@ -85,7 +88,7 @@ func New(cfg Config) (*Agent, error) {
 	if a.view, err = view.New(view.Config{REST: cfg.REST, Client: cfg.Client, Node: cfg.Node, DNS: !cfg.DNS.Off, Changed: a.viewChanged}); err != nil {
 		return nil, err
 	}
-	if a.engine, err = tunnel.New(tunnel.Options{Log: cfg.Log.Named("tunnel"), Userspace: cfg.Userspace}); err != nil {
+	if a.engine, err = tunnel.New(tunnel.Options{Log: cfg.Log.Named("tunnel"), Userspace: cfg.Userspace, Sysctls: cfg.Sysctls}); err != nil {
 		return nil, err
 	}
 	a.prober = probe.New(probe.Options{Log: cfg.Log.Named("probe"), Changed: func(probe.Key) { a.Wake() }})
@@ -167,6 +170,7 @@ func (a *Agent) passes(ctx context.Context) {
 	defer ticker.Stop()
 	timer := time.NewTimer(settle)
 	defer timer.Stop()
+	a.passed.Store(time.Now().UnixNano())
 	for {
 		select {
 		case <-ctx.Done():
@@ -181,6 +185,7 @@ func (a *Agent) passes(ctx context.Context) {
 			}
 		}
 		a.pass(ctx)
+		a.passed.Store(time.Now().UnixNano())
 	}
 }
 
