@@ -238,6 +238,15 @@ func (i *installRun) apply(ctx context.Context) error {
 	if err := i.labelGateways(ctx); err != nil {
 		return err
 	}
+	if i.had != nil {
+		next, err := i.dryRelease(ctx)
+		if err == nil {
+			err = i.checkStored(ctx, next.Manifest)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := i.steps.run("the chart is installed", func() (string, error) { return i.release(ctx) }); err != nil {
 		return i.howToGoBack(err)
 	}

@@ -49,24 +49,28 @@ func (r rollout) String() string {
 
 // awaitReady waits until all pods of Spillway are ready and a controller leads.
 func (i *installRun) awaitReady(ctx context.Context) error {
-	if err := awaitRollout(ctx, i.home, i.steps, i.controllers); err != nil {
+	if err := awaitRollout(ctx, i.home, i.steps, func(ctx context.Context) (*rollout, error) { return controllers(ctx, i.home) }); err != nil {
 		return err
 	}
 	if err := awaitRollout(ctx, i.home, i.steps, func(ctx context.Context) (*rollout, error) { return agents(ctx, i.home) }); err != nil {
 		return err
 	}
+	if there, err := controllers(ctx, i.home); err != nil || there == nil {
+		return explain(i.home, "read the Deployment "+controllerName, err)
+	}
 	return i.steps.run("a controller leads", func() (string, error) { return "", i.awaitLeader(ctx) })
 }
 
-func (i *installRun) controllers(ctx context.Context) (*rollout, error) {
-	d, err := i.home.kube.AppsV1().Deployments(v1alpha1.SystemNamespace).Get(ctx, controllerName, metav1.GetOptions{})
+// controllers is how far the Deployment has come; nil: there is none.
+func controllers(ctx context.Context, c *cluster) (*rollout, error) {
+	d, err := c.kube.AppsV1().Deployments(v1alpha1.SystemNamespace).Get(ctx, controllerName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	pods, err := i.home.kube.CoreV1().Pods(v1alpha1.SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: ourPods + "controller"})
+	pods, err := c.kube.CoreV1().Pods(v1alpha1.SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: ourPods + "controller"})
 	if err != nil {
 		return nil, err
 	}
@@ -192,9 +196,6 @@ func whyNotStarted(pod *corev1.Pod) string {
 
 // awaitLeader waits until a controller has taken the Lease.
 func (i *installRun) awaitLeader(ctx context.Context) error {
-	if _, err := i.controllers(ctx); err != nil {
-		return explain(i.home, "read the Deployment "+controllerName, err)
-	}
 	var why string
 	err := wait.PollUntilContextCancel(ctx, lookEvery, true, func(ctx context.Context) (bool, error) {
 		lease, err := i.home.kube.CoordinationV1().Leases(v1alpha1.SystemNamespace).Get(ctx, v1alpha1.ControllerLease, metav1.GetOptions{})

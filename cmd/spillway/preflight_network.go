@@ -75,7 +75,7 @@ type knownNetwork struct {
 // knownNetworks are the CNIs that are recognised, the most special first: GKE's Dataplane V2 is a Cilium.
 func knownNetworks() []knownNetwork {
 	const ownRanges = "gives nodes pods from ranges of its own, so that the tunnel may not know which pod is on which node"
-	const useHostLocal = "If condition TunnelUp names pods outside the known ranges, give them with --pod-ranges in the values, or let the CNI use the nodes' podCIDRs."
+	const useHostLocal = "If condition TunnelUp names pods outside the known ranges, give them (network.podRanges), or let the CNI use the nodes' podCIDRs."
 	return []knownNetwork{
 		{"anetd", "GKE Dataplane V2", levelWarning, "is not tested yet", "Please tell how it goes; spillway doctor checks the path hop by hop."},
 		{"aws-node", "the AWS VPC CNI", levelWarning, "gives pods addresses of the VPC rather than of the nodes' podCIDRs, which the tunnel does not support yet", "Join the networks yourself (VPC peering) and peer with --tunnel External, or use another CNI."},
@@ -110,7 +110,7 @@ func judgeNetwork(f facts) preflightFinding {
 func judgeRanges(f facts) preflightFinding {
 	const check = "ranges"
 	if len(f.podRanges) == 0 {
-		return warn(check, "Say them in the values, or join the networks yourself.", "the nodes do not say which pod addresses they have (spec.podCIDRs)")
+		return warn(check, "Say them: --set network.podRanges={10.244.0.0/16}; or join the networks yourself.", "the nodes do not say which pod addresses they have (spec.podCIDRs)")
 	}
 	for _, pod := range f.podRanges {
 		for _, service := range f.services {
@@ -122,12 +122,12 @@ func judgeRanges(f facts) preflightFinding {
 	for _, own := range slices.Concat(f.podRanges, f.services) {
 		for _, pool := range f.aliasPools {
 			if own.Overlaps(pool) {
-				return warn(check, "Give other pools in the values (alias pools); aliases are taken from what is free of them.", "the range %s overlaps with %s, from which peers with overlapping ranges get an alias", own, pool)
+				return warn(check, "Give other pools (network.aliasPools) if peers will overlap; aliases are taken from what is free.", "the range %s overlaps with %s, from which peers with overlapping ranges get an alias", own, pool)
 			}
 		}
 	}
 	if len(f.services) == 0 {
-		return warn(check, "Spillway asks the API server for ServiceCIDRs; give the range in the values.", "the Service range was not found")
+		return warn(check, "Spillway asks the API server for ServiceCIDRs; else say the range: network.serviceRanges.", "the Service range was not found")
 	}
 	return good(check, "pods %s; Services %s", joinPrefixes(summary(f.podRanges)), joinPrefixes(f.services))
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/spillway-dev/spillway/peering/usage"
 )
 
+// usagePort is where the chart lets tenants' questions in.
+const usagePort = 9444
+
 // leastUsageInterval is about what it takes to ask all kubelets.
 const leastUsageInterval = time.Second
 
@@ -25,7 +28,7 @@ type usageOptions struct {
 
 func (o *usageOptions) addTo(f *pflag.FlagSet) {
 	f.StringVar(&o.address, "usage-address", "",
-		"as provider, tell tenants what their pods use at this IP:PORT, for example $(POD_IP):9444; PORT 0 is a free one (default: do not, and their kubectl top knows nothing of their pods here)")
+		"as provider, tell tenants what their pods use at this IP or IP:PORT, for example $(POD_IP); without PORT at 9444, and PORT 0 is a free one (default: do not, and their kubectl top knows nothing of their pods here)")
 	f.StringVar(&o.pod, "usage-pod", os.Getenv("POD_NAME"),
 		"name of the pod in "+systemNamespace+" that has the address of usage-address, that is of this process's own: the API server hands on what tenants ask to pods only (default: $POD_NAME)")
 	f.DurationVar(&o.interval, "usage-interval", 10*time.Second,
@@ -39,6 +42,9 @@ func (o *usageOptions) parse() (at netip.AddrPort, err error) {
 		return at, nil
 	}
 	at, err = netip.ParseAddrPort(o.address)
+	if ip, bare := netip.ParseAddr(o.address); bare == nil {
+		at, err = netip.AddrPortFrom(ip, usagePort), nil
+	}
 	if err != nil {
 		return at, fmt.Errorf("--usage-address %q: give an address and a port such as 192.0.2.7:9444", o.address)
 	}

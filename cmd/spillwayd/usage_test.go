@@ -14,6 +14,8 @@ func TestUsageOptions(t *testing.T) {
 	}{
 		"off":             {"", "", 0, ""},
 		"a pod":           {"10.244.1.7:9444", "spillwayd-0", 10 * time.Second, ""},
+		"an address":      {"10.244.1.7", "spillwayd-0", 10 * time.Second, ""},
+		"IPv6, alone":     {"fd00::7", "spillwayd-0", 10 * time.Second, ""},
 		"IPv6":            {"[fd00::7]:9444", "spillwayd-0", 10 * time.Second, ""},
 		"loopback":        {"127.0.0.1:9444", "spillwayd-0", 10 * time.Second, "only this machine's own"},
 		"loopback, IPv6":  {"[::1]:9444", "spillwayd-0", 10 * time.Second, "only this machine's own"},
