@@ -79,7 +79,7 @@ func (w *world) uninstallBringsHome(t *testing.T) {
 			}
 		}
 		began := time.Now()
-		t.Log(w.spillway(t, "uninstall", "--context", homeName, "--pods-home", "--yes"))
+		t.Log(w.spillway(t, "uninstall", "--context", homeName, "--pods", "home", "--yes"))
 		t.Logf("uninstall at %s took %.1f s", homeName, time.Since(began).Seconds())
 		w.left()
 		eventually(t, time.Minute, "the pods serve at home", func(ctx context.Context) error {
@@ -90,7 +90,7 @@ func (w *world) uninstallBringsHome(t *testing.T) {
 			return nil
 		})
 	})
-	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--yes"))
+	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--evict-tenants", "--yes"))
 	for _, s := range w.sides() {
 		w.asBefore(t, s, w.before[s.Name()])
 	}
@@ -110,7 +110,7 @@ func (w *world) uninstallWithoutPeer(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		out := w.spillway(t, "uninstall", "--context", homeName, "--pods-home", "--yes")
+		out := w.spillway(t, "uninstall", "--context", homeName, "--pods", "home", "--yes")
 		w.left()
 		if !strings.Contains(out, awayName) {
 			t.Errorf("nothing is said of what stays at %s:\n%s", awayName, out)
@@ -118,7 +118,7 @@ func (w *world) uninstallWithoutPeer(t *testing.T) {
 		t.Log(out)
 	})
 	w.asBefore(t, w.home, w.before[homeName])
-	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--yes"))
+	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--evict-tenants", "--yes"))
 	w.asBefore(t, w.away, w.before[awayName])
 }
 
