@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/spillway-dev/spillway/internal/version"
 	"github.com/spillway-dev/spillway/peering/v1alpha1/client"
 )
 
@@ -29,12 +30,13 @@ type access struct {
 
 // cluster is one cluster as the user reaches it.
 type cluster struct {
-	role     string // what the cluster is in this command: consumer, provider or cluster; for messages
-	context  string // name of the kubeconfig context
-	server   string // URL of the API server as in the kubeconfig
-	caBundle []byte // PEM; empty: the roots of the machine
-	insecure bool   // the kubeconfig skips the check of the certificate
-	id       string // cluster id; empty until identify has read it
+	role     string       // what the cluster is in this command: consumer, provider or cluster; for messages
+	context  string       // name of the kubeconfig context
+	server   string       // URL of the API server as in the kubeconfig
+	caBundle []byte       // PEM; empty: the roots of the machine
+	insecure bool         // the kubeconfig skips the check of the certificate
+	id       string       // cluster id; empty until identify has read it
+	config   *rest.Config // of the clients below; not to be changed
 	kube     kubernetes.Interface
 	peerings client.Peerings
 	policies func(namespace string) client.Policies
@@ -161,10 +163,11 @@ func openContext(raw *clientcmdapi.Config, name, role string) (*cluster, error) 
 // connect makes c's clients. The config is copied.
 func (c *cluster) connect(config *rest.Config) error {
 	config = rest.CopyConfig(config)
-	config.UserAgent = "spillway/" + version().Version
+	config.UserAgent = "spillway/" + version.Version()
 	config.QPS, config.Burst = 50, 100 // a command makes a few dozen requests at most; never wait for ourselves
 	config.WarningHandler = rest.NoWarnings{}
 	config.Wrap(c.clock.wrap)
+	c.config = config
 	kube, err := kubernetes.NewForConfig(config)
 	if err == nil {
 		c.kube = kube

@@ -83,6 +83,10 @@ the scheduler binds pods to it, and they run in the peer.
 
 The cluster whose pods run elsewhere is the consumer, the one that runs them the provider.`,
 		Example: strings.Trim(`
+  # put Spillway into both clusters
+  spillway install --context home
+  spillway install --context cloud
+
   # the cluster of context home may run pods in the cluster of context cloud
   spillway peer --context home --remote-context cloud
 
@@ -109,7 +113,10 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
   spillway bench network
 
   # bring the pods home and forget the peer
-  spillway unpeer cloud`, "\n"),
+  spillway unpeer cloud
+
+  # take Spillway out of a cluster
+  spillway uninstall --context home`, "\n"),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
@@ -120,6 +127,7 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
 	}
 	root.SetFlagErrorFunc(explainFlag)
 	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), explainCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term),
+		installCommand(term), upgradeCommand(term), rollbackCommand(term), uninstallCommand(term),
 		migrateCommand(term), switchCommand(term), repatriateCommand(term), cordonCommand(term), uncordonCommand(term), drainCommand(term))
 	rename(root, root.DisplayName())
 	return root

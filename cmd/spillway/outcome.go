@@ -2,7 +2,14 @@ package main
 
 import (
 	"errors"
+	"strings"
 )
+
+// ending is what a command prints at its end with -o json or yaml.
+type ending interface {
+	// ended adds how the command went; bad is nil when it went well.
+	ended(s *steps, bad *mishap)
+}
 
 // outcome is what peer and unpeer print with -o json or yaml.
 type outcome struct {
@@ -52,22 +59,33 @@ func sideOf(c *cluster, peering string) *side {
 	return &side{Context: c.context, Server: c.server, ClusterID: c.id, Peering: peering}
 }
 
-// conclude ends a command: it adds to result what s saw, prints it where a machine reads along, and returns err with
-// a word on what was changed.
+// ended adds how the command went.
+func (o *outcome) ended(s *steps, bad *mishap) {
+	o.OK, o.Error, o.Changed, o.Steps, o.Seconds = bad == nil, bad, s.changed, s.done, seconds(s.took())
+}
+
+// conclude ends a command: see finish.
 func conclude(t terminal, s *steps, format string, result outcome, err error) error {
+	return finish(t, s, format, &result, err)
+}
+
+// finish ends a command: it adds to result what s saw, prints it where a machine reads along, and returns err with a word on
+// what was changed.
+func finish(t terminal, s *steps, format string, result ending, err error) error {
 	var p *problem
-	if err != nil && (!errors.As(err, &p) || !p.usage) {
+	isUsage := errors.As(err, &p) && p.usage
+	var bad *mishap
+	if err != nil {
+		bad = mishapOf(err)
+	}
+	if err != nil && !isUsage {
 		if p == nil {
 			p = &problem{what: err.Error(), cause: err}
 		}
-		result.Error = &mishap{Message: sentence(p.what), Action: sentence(p.do)}
-		err = &problem{what: p.what, do: sentence(p.do) + " " + s.whatChanged(), cause: err}
+		err = &problem{what: p.what, do: strings.TrimSpace(sentence(p.do) + " " + s.whatChanged()), cause: err}
 	}
-	result.OK = err == nil
-	result.Changed = s.changed
-	result.Steps = s.done
-	result.Seconds = seconds(s.took())
-	if format != "" && (p == nil || !p.usage) {
+	result.ended(s, bad)
+	if format != "" && !isUsage {
 		if printErr := printObject(t.out, format, result); printErr != nil && err == nil {
 			err = printErr
 		}

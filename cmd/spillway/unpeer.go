@@ -37,6 +37,7 @@ type unpeerRun struct {
 	nodes     []corev1.Node // virtual nodes of peering at home
 	pods      []corev1.Pod  // bound to them
 	remains   []string
+	within    bool // another command un-peers and has the last word
 }
 
 func unpeerCommand(term terminal) *cobra.Command {

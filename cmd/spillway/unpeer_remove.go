@@ -246,6 +246,9 @@ func removeSecret(ctx context.Context, r removal) error {
 }
 
 func (u *unpeerRun) farewell() {
+	if u.within {
+		return
+	}
 	if len(u.remains) > 0 {
 		u.steps.headline("Un-peered in %s; %s is clean.", shortDuration(u.steps.took()), u.home.context)
 		for _, line := range u.remains {
