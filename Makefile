@@ -13,8 +13,11 @@ TOOL := go tool -modfile=tools/go.mod
 RUN  ?=
 # KEEP=1 leaves the clusters of `make demo` running.
 KEEP ?=
-# ARGS is handed to the program that `make demo`, `make bench` and `make lab-up` run.
+# ARGS is handed to the program that `make demo`, `make bench`, `make images` and `make lab-up` run.
 ARGS ?=
+# VERSION is what the programs say of themselves and the tag of the image: that of the chart, which asks for it.
+VERSION ?= $(shell sed -n 's/^appVersion: *//p' charts/spillway/Chart.yaml | tr -d '"')
+LDFLAGS := -X github.com/spillway-dev/spillway/internal/version.version=$(VERSION)
 
 ##@ Use
 
@@ -46,13 +49,17 @@ build: bin/spillway bin/spillwayd bin/kubectl-spillway bin/lab ## Build all prog
 # The go command knows best whether something has changed.
 .PHONY: bin/spillway bin/spillwayd bin/lab
 bin/spillway bin/spillwayd:
-	CGO_ENABLED=0 go build -o $@ ./cmd/$(@F)
+	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
 
 bin/lab:
 	CGO_ENABLED=0 go build -o $@ ./e2e/lab/cmd/lab
 
 bin/kubectl-spillway: bin/spillway
 	ln -sf spillway $@
+
+.PHONY: images
+images: ## Write the container images to bin/images (ARGS="--platforms linux/arm64" for others than both)
+	go run ./build/images --platforms linux/amd64,linux/arm64 --out bin/images --version $(VERSION) $(ARGS)
 
 .PHONY: generate
 generate: ## Write deepcopy functions and CRDs from the types

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.zx2c4.com/wireguard/wgctrl"
@@ -23,8 +22,7 @@ type Options struct {
 	Log *zap.Logger
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
-	// Sysctls is where the kernel's settings under net can be written; empty means /proc/sys/net. Containers without all privileges
-	// see that read-only, and have it mounted elsewhere.
+	// Sysctls is the folder with the kernel's network settings. Default: Sysctls.
 	Sysctls string
 	// Interval at which kernel state is compared with what is wanted. Default 3 s.
 	Interval time.Duration
@@ -32,8 +30,6 @@ type Options struct {
 	// or has another error than the one before. It must not block.
 	Changed func()
 }
-
-const defaultSysctls = "/proc/sys/net"
 
 // defaultInterval leaves two seconds of the five within which what somebody took away must be back.
 const defaultInterval = 3 * time.Second
@@ -73,11 +69,11 @@ type roundStatus struct {
 
 // New returns an Engine that does nothing before Run.
 func New(o Options) (*Engine, error) {
-	if o.Sysctls == "" {
-		o.Sysctls = defaultSysctls
-	}
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
+	}
+	if o.Sysctls == "" {
+		o.Sysctls = Sysctls
 	}
 	client, err := wgctrl.New()
 	if err != nil {
@@ -374,32 +370,3 @@ func underlayLinkOf(t Topology) (name string, mtu int, err error) {
 
 // defaultMTU is Ethernet's, bytes.
 const defaultMTU = 1500
-
-// Clean takes everything of ours out of the kernel of this network namespace and puts settings back. It may be called
-// again. An Engine must not run at the same time.
-func Clean(context.Context) error {
-	var all []error
-	have, err := observe()
-	if err != nil {
-		return err
-	}
-	for _, c := range Diff(have, Config{}) {
-		all = append(all, apply(c))
-	}
-	conn, err := openNftables()
-	if err != nil {
-		return errors.Join(append(all, err)...)
-	}
-	if err := replaceTable(conn, Packets{}); err != nil {
-		return err
-	}
-	for slot := range MaxSlots { // of kernel devices that a process left
-		table := &nftables.Table{Name: device.CountingTable(DeviceName(slot)), Family: nftables.TableFamilyINet}
-		conn.AddTable(table) // so that there is one to delete
-		conn.DelTable(table)
-	}
-	if err := conn.Flush(); err != nil {
-		all = append(all, fmt.Errorf("remove nftables tables %s: %w", tableName, err))
-	}
-	return errors.Join(append(all, settings("", Config{}))...)
-}

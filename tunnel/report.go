@@ -100,6 +100,13 @@ func (e *Engine) Report() Report {
 	return r
 }
 
+// Settled says when the last round was (zero: there was none, as nothing has been Set) and whether the kernel was as wanted after it.
+func (e *Engine) Settled() (at time.Time, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status.at, e.status.err
+}
+
 func (e *Engine) refusedByFilter() []RefusedReport {
 	conn, err := openNftables()
 	if err != nil {

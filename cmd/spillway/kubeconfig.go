@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/spillway-dev/spillway/internal/version"
 	"github.com/spillway-dev/spillway/peering/v1alpha1/client"
 )
 
@@ -162,7 +163,7 @@ func openContext(raw *clientcmdapi.Config, name, role string) (*cluster, error) 
 // connect makes c's clients. The config is copied.
 func (c *cluster) connect(config *rest.Config) error {
 	config = rest.CopyConfig(config)
-	config.UserAgent = "spillway/" + version().Version
+	config.UserAgent = "spillway/" + version.Version()
 	config.QPS, config.Burst = 50, 100 // a command makes a few dozen requests at most; never wait for ourselves
 	config.WarningHandler = rest.NoWarnings{}
 	config.Wrap(c.clock.wrap)

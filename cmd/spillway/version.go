@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/spillway-dev/spillway/internal/version"
 )
 
 // build says what this program was made from.
@@ -17,20 +19,14 @@ type build struct {
 	Kubernetes string `json:"kubernetes"` // version of the Kubernetes libraries
 }
 
-// version reads what the linker noted.
-func version() build {
-	b := build{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+// thisBuild reads what the linker and the go command noted.
+func thisBuild() build {
+	b := build{
+		Version: version.Version(), Commit: version.Commit(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
-	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
-			b.Commit = setting.Value
-		}
 	}
 	for _, module := range info.Deps {
 		if module.Path == "k8s.io/client-go" {
@@ -50,7 +46,7 @@ func versionCommand(term terminal) *cobra.Command {
 			if err := checkFormat(format, formatJSON, formatYAML); err != nil {
 				return err
 			}
-			b := version()
+			b := thisBuild()
 			if format != "" {
 				return asFailure(printObject(term.out, format, b))
 			}

@@ -21,10 +21,9 @@ import (
 	typedcore "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/spillway-dev/spillway/cmd/spillwayd/leader"
 	"github.com/spillway-dev/spillway/peering"
 	"github.com/spillway-dev/spillway/peering/admission"
 	"github.com/spillway-dev/spillway/provider"
@@ -33,10 +32,6 @@ import (
 const (
 	systemNamespace = "spillway-system"
 	leaseName       = "spillwayd"
-
-	leaseDuration = 15 * time.Second // a replica that stops answering is replaced after this
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
 )
 
 // controllerOptions are the flags of spillwayd controller.
@@ -49,13 +44,10 @@ type controllerOptions struct {
 	webhook             webhookOptions
 	kubelet             kubeletOptions
 	usage               usageOptions
+	health              healthOptions
 }
 
 func controllerCommand() *cobra.Command {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "spillwayd"
-	}
 	var o controllerOptions
 	cmd := &cobra.Command{
 		Use:   "controller",
@@ -70,13 +62,15 @@ func controllerCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster to work for (default: the cluster this runs in)")
 	f.StringVar(&o.context, "context", "", "context of the kubeconfig (default: its current one)")
-	f.StringVar(&o.identity, "identity", host, "name of this replica in the leader election; a restart under the same name goes on at once")
+	f.StringVar(&o.identity, "identity", ownName(),
+		"name of this replica in the leader election; a restart under the same name goes on at once (default: $POD_NAME, or the host's name)")
 	f.StringVar(&o.debugAddress, "debug-address", "", "serve profiles (/debug/pprof) on this address, for example 127.0.0.1:6060 (default: off)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	o.network.addTo(f)
 	o.webhook.addTo(f)
 	o.kubelet.addTo(f)
 	o.usage.addTo(f)
+	o.health.addTo(f)
 	return cmd
 }
 
@@ -114,30 +108,83 @@ func runController(ctx context.Context, o controllerOptions) error {
 	if err := ensureSystemNamespace(ctx, client); err != nil {
 		return err
 	}
-	log = log.With(zap.String("cluster", clusterID))
-	policies, webhook, err := o.webhook.start(ctx, config, client, log)
+	return o.stand(ctx, peering.Config{
+		REST: config, Client: client, ClusterID: clusterID, Network: network, Log: log.With(zap.String("cluster", clusterID)),
+	})
+}
+
+// stand answers what every replica answers, and works while this one leads, until ctx ends. It then goes on answering for a while:
+// the API server asks those that it knew of some moments ago.
+func (o *controllerOptions) stand(ctx context.Context, cfg peering.Config) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	answer, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	listener, err := o.health.listen()
 	if err != nil {
 		return err
 	}
-	kubelets, err := o.kubelet.start(ctx, client, log)
+	policies, webhook, err := o.webhook.start(answer, cfg, &answering)
 	if err != nil {
 		return err
 	}
-	for {
-		err := lead(ctx, client, o.identity, log, func(ctx context.Context) error {
-			return serve(ctx, webhook, kubelets, o.usage, peering.Config{
-				REST: config, Client: client, ClusterID: clusterID, Policies: policies, Network: network, Log: log,
-			})
+	cfg.Policies = policies
+	kubelets, err := o.kubelet.start(answer, cfg.Client, cfg.Log)
+	if err != nil {
+		return err
+	}
+	candidate := leader.New(leader.Config{
+		Client: cfg.Client, Namespace: systemNamespace, Lease: leaseName, Identity: o.identity, Port: portOf(listener), Log: cfg.Log,
+	})
+	var unheard error // written before ctx is cancelled
+	if listener != nil {
+		h := &health{listener: listener, alive: candidate.Healthy, ready: readiness(ctx, policies, webhook), log: cfg.Log}
+		answering.Go(func() {
+			if unheard = h.run(answer, candidate); unheard != nil {
+				cancel() // who does not answer here counts as ended
+			}
 		})
-		if !errors.Is(err, errLeaseLost) {
-			return err
+	}
+	err = candidate.Run(ctx, func(ctx context.Context) error { return serve(ctx, webhook, kubelets, o.usage, cfg) })
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(o.health.drain):
+	case <-answer.Done():
+	}
+	stop()
+	answering.Wait()
+	return unheard
+}
+
+// readiness says whether a replica can answer the API server and take over, and is not told to stop.
+func readiness(ctx context.Context, policies *peering.Policies, webhook *admission.Server) func(*http.Request) error {
+	return func(*http.Request) error {
+		switch {
+		case ctx.Err() != nil:
+			return errors.New("told to stop")
+		case !policies.Synced():
+			return errors.New("the OffloadPolicies and Migrations are not known yet")
+		case webhook != nil && !webhook.Ready():
+			return errors.New("the webhook has no certificate yet: the leader makes it")
 		}
-		log.Warn("standing by", zap.Error(err)) // everything has been stopped: a new term starts clean
+		return nil
 	}
 }
 
-// errLeaseLost: another replica leads, or this cluster's API server did not answer for renewDeadline.
-var errLeaseLost = errors.New("lost the Lease")
+// ownName is what this replica is called unless it is told.
+func ownName() string {
+	if pod := os.Getenv("POD_NAME"); pod != "" {
+		return pod
+	}
+	if host, err := os.Hostname(); err == nil {
+		return host
+	}
+	return "spillwayd"
+}
 
 // restConfig reaches the cluster to work for, without a rate limit: the loops pace themselves.
 func restConfig(o controllerOptions) (*rest.Config, error) {
@@ -164,52 +211,6 @@ func ensureSystemNamespace(ctx context.Context, client kubernetes.Interface) err
 		return fmt.Errorf("create namespace %s: %w", systemNamespace, err)
 	}
 	return nil
-}
-
-// lead runs work while this replica holds the Lease; it returns errLeaseLost when it no longer does and work has ended.
-func lead(ctx context.Context, client kubernetes.Interface, identity string, log *zap.Logger, work func(context.Context) error) error {
-	parent := ctx
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var workErr error // written before done is closed
-	started, done := make(chan struct{}), make(chan struct{})
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: systemNamespace, Name: leaseName},
-			Client:     client.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
-		},
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) {
-				close(started)
-				defer close(done)
-				defer cancel()
-				log.Info("leading", zap.String("identity", identity))
-				workErr = work(ctx)
-			},
-			OnStoppedLeading: func() {},
-			OnNewLeader: func(leader string) {
-				if leader != identity {
-					log.Info("another replica leads", zap.String("leader", leader))
-				}
-			},
-		},
-	})
-	if err != nil {
-		return err
-	}
-	elector.Run(ctx)
-	select {
-	case <-started:
-		<-done
-	default:
-	}
-	if workErr == nil && parent.Err() == nil {
-		return errLeaseLost
-	}
-	return workErr
 }
 
 // serve wires the packages and works until ctx ends. webhook and kubelets may be nil.

@@ -18,11 +18,17 @@ import (
 	"github.com/spillway-dev/spillway/tunnel"
 )
 
+// defaultStateFile is in a folder that holds nothing else, so that it can go with the file.
+const defaultStateFile = "/var/lib/spillway/node.json"
+
+// defaultHTTPPort is where spillway doctor reads an agent's report.
+const defaultHTTPPort = 9640
+
 // nodeOptions are the flags of spillwayd node.
 type nodeOptions struct {
 	kubeconfig, context        string
 	node, address              string
-	stateFile, sysctlDir       string
+	stateFile, sysctls         string
 	port, gossipPort, httpPort uint16
 	userspace                  bool
 	dns                        bool
@@ -57,11 +63,11 @@ func nodeCommand() *cobra.Command {
 	f.StringVar(&o.context, "context", "", "context of the kubeconfig (default: its current one)")
 	f.StringVar(&o.node, "node-name", host, "name of the Node object (default: $NODE_NAME, or the host's name)")
 	f.StringVar(&o.address, "node-address", "", "address at which other nodes reach this one (default: the Node's first internal address)")
-	f.StringVar(&o.stateFile, "state-file", "/var/lib/spillway/node.json", "keeps what is known for a start while the API server is away; readable by root only")
-	f.StringVar(&o.sysctlDir, "sysctl-dir", "/proc/sys/net", "where the kernel's settings under net can be written: containers without all privileges see the usual folder read-only, and have it mounted elsewhere")
+	f.StringVar(&o.stateFile, "state-file", defaultStateFile, "keeps what is known for a start while the API server is away; readable by root only")
+	f.StringVar(&o.sysctls, "sysctl-dir", tunnel.Sysctls, "where the kernel's network settings can be written; in a container that is not privileged, where it has the host's "+tunnel.Sysctls)
 	f.Uint16Var(&o.port, "port", 51820, "UDP port of gateway slot 0, and TCP port of the same over TLS; slot 1 has the next, and so on; alike on all nodes")
 	f.Uint16Var(&o.gossipPort, "gossip-port", 7947, "UDP and TCP port of the membership among this cluster's agents; alike on all nodes")
-	f.Uint16Var(&o.httpPort, "http-port", 9640, "TCP port of /metrics and /report; spillway doctor reads 9640")
+	f.Uint16Var(&o.httpPort, "http-port", defaultHTTPPort, "TCP port of /metrics, /report, /healthz and /readyz; spillway doctor reads 9640")
 	f.BoolVar(&o.userspace, "userspace", false, "use WireGuard inside this process even where the kernel has it")
 	f.BoolVar(&o.dns, "dns", true, "answer DNS for pods of tenants whose namespaces have other names here than at home, at a link-local address of this node; the controller of this cluster must be told the same")
 	f.StringSliceVar(&o.dnsUpstream, "dns-upstream", nil, "where this cluster's DNS answers, for example 10.96.0.10 (default: the addresses of Service kube-system/kube-dns)")
@@ -70,17 +76,6 @@ func nodeCommand() *cobra.Command {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	cmd.AddCommand(cleanCommand())
 	return cmd
-}
-
-func cleanCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "clean",
-		Short: "Take everything of Spillway out of this node's kernel",
-		Long: "Removes the links, routes, rules and nftables tables that spillwayd node made, and the settings it changed go back.\n" +
-			"Run it when the agent no longer runs on this node; a running agent would put everything back.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return tunnel.Clean(cmd.Context()) },
-	}
 }
 
 func runNode(ctx context.Context, o nodeOptions) error {
@@ -119,7 +114,7 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	log = log.With(zap.String("node", o.node))
 	a, err := agent.New(agent.Config{
 		REST: config, Client: client, Node: o.node, Address: address, Port: o.port, GossipPort: o.gossipPort,
-		HTTPPort: o.httpPort, StateFile: o.stateFile, Userspace: o.userspace, Sysctls: o.sysctlDir, DNS: dns, Log: log,
+		HTTPPort: o.httpPort, StateFile: o.stateFile, Sysctls: o.sysctls, Userspace: o.userspace, DNS: dns, Log: log,
 	})
 	if err != nil {
 		return err

@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
+	"sync"
 
 	"github.com/spf13/pflag"
-	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/spillway-dev/spillway/peering"
 	"github.com/spillway-dev/spillway/peering/admission"
@@ -31,32 +28,32 @@ func (o *webhookOptions) addTo(f *pflag.FlagSet) {
 		"how the API server reaches webhook-address, for example https://192.0.2.7:9443 (default: by the Service in a cluster; beside one, https://ADDRESS)")
 }
 
-// start follows the policies, and answers about new pods, until ctx ends. Every replica does. The Server is nil where the API
-// server could not reach it.
-func (o *webhookOptions) start(ctx context.Context, config *rest.Config, client kubernetes.Interface, log *zap.Logger) (*peering.Policies, *admission.Server, error) {
-	policies, err := peering.NewPolicies(config)
+// start follows the policies, and answers about new pods, until ctx ends; answering then waits for the end. Every replica does. The
+// Server is nil where the API server could not reach it.
+func (o *webhookOptions) start(ctx context.Context, cfg peering.Config, answering *sync.WaitGroup) (*peering.Policies, *admission.Server, error) {
+	policies, err := peering.NewPolicies(cfg.REST)
 	if err != nil {
 		return nil, nil, err
 	}
-	go policies.Run(ctx)
-	address, inCluster := o.address, os.Getenv("KUBERNETES_SERVICE_HOST") != ""
-	if address == "" && inCluster {
+	answering.Go(func() { policies.Run(ctx) })
+	address := o.address
+	if address == "" && inCluster() {
 		address = inClusterAddress
 	}
 	if address == "" {
 		if o.url != "" {
 			return nil, nil, fmt.Errorf("--webhook-url needs --webhook-address: where to listen")
 		}
-		log.Warn("OffloadPolicies steer no pods: the API server needs to reach this process, give --webhook-address")
+		cfg.Log.Warn("OffloadPolicies steer no pods: the API server needs to reach this process, give --webhook-address")
 		return policies, nil, nil
 	}
 	server, err := admission.New(admission.Config{
-		Client: client, Policies: policies, Address: address, URL: o.url, InCluster: inCluster, Log: log,
+		Client: cfg.Client, Policies: policies, Address: address, URL: o.url, InCluster: inCluster(), Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	go server.Run(ctx)
+	answering.Go(func() { server.Run(ctx) })
 	return policies, server, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/spillway-dev/spillway/charts"
 	"github.com/spillway-dev/spillway/e2e/lab"
 	"github.com/spillway-dev/spillway/e2e/lab/realnode"
 )
@@ -94,8 +95,13 @@ func (d *demo) chooseNodes() {
 func (d *demo) build(ctx context.Context) error {
 	progress := &lines{each: func(line string) { d.show.plain("%s", d.show.dim(line)) }}
 	defer progress.Close()
+	chart, err := charts.Load()
+	if err != nil {
+		return err
+	}
+	version := lab.VersionFlag(chart.AppVersion())
 	for program, dir := range map[string]string{"spillway": "./cmd/spillway", "lab": "./e2e/lab/cmd/lab"} {
-		build := exec.CommandContext(ctx, "go", "build", "-o", d.program(program), dir) // the lab remembers its checkout: no -trimpath
+		build := exec.CommandContext(ctx, "go", "build", "-ldflags", version, "-o", d.program(program), dir) // the lab remembers its checkout: no -trimpath
 		build.Dir, build.Env = d.root, append(os.Environ(), "CGO_ENABLED=0")
 		if words, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s cannot be built: %w\n%s", program, err, words)
@@ -140,11 +146,11 @@ func (d *demo) up(ctx context.Context) error {
 
 // startArgs are the words for `lab up` that this machine allows.
 func (d *demo) startArgs() []string {
-	args := []string{"up", "--name", d.name, "--clusters", home + "," + cloud, "--spillway"}
+	args := []string{"up", "--name", d.name, "--clusters", home + "," + cloud}
 	if d.real {
-		return append(args, "--tunnel", "--nodes", "0", "--real", fmt.Sprint(nodesPerCluster))
+		return append(args, "--in-cluster", "--nodes", "0", "--real", fmt.Sprint(nodesPerCluster)) // install shows the rest
 	}
-	return append(args, "--nodes", fmt.Sprint(nodesPerCluster))
+	return append(args, "--spillway", "--nodes", fmt.Sprint(nodesPerCluster))
 }
 
 func openCluster(kubeconfig, name string) (*cluster, error) {

@@ -54,7 +54,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		d.twoClusters, d.peer, d.deploy, d.scaleUp, d.heal, d.scaleDown, d.peak, d.comeHome, d.migrate, d.status, d.unpeer, d.proof,
+		d.twoClusters, d.install, d.peer, d.deploy, d.scaleUp, d.heal, d.scaleDown, d.peak, d.comeHome, d.migrate, d.status, d.unpeer, d.proof,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -64,9 +64,12 @@ func (d *demo) play(ctx context.Context) error {
 }
 
 func (d *demo) twoClusters(ctx context.Context) error {
-	d.show.heading("Two clusters, home and cloud",
-		"Home stands for the machines you own, cloud for those you can borrow. They share nothing: each has its own API server,\n"+
-			"etcd, scheduler, certificates and nodes. In each runs one spillwayd.")
+	why := "Home stands for the machines you own, cloud for those you can borrow. They share nothing: each has its own API server,\n" +
+		"etcd, scheduler, certificates and nodes."
+	if !d.real {
+		why += " Beside each runs one spillwayd."
+	}
+	d.show.heading("Two clusters, home and cloud", why)
 	if err := d.up(ctx); err != nil {
 		return err
 	}
@@ -80,6 +83,25 @@ func (d *demo) twoClusters(ctx context.Context) error {
 		}
 	}
 	d.show.ok("%d nodes of its own in each", nodesPerCluster)
+	return nil
+}
+
+// install puts Spillway into both clusters, where its pods can run, and notes what is there before peering.
+func (d *demo) install(ctx context.Context) error {
+	if d.real {
+		d.show.heading("Install Spillway in both",
+			"One command for each cluster: it looks whether the cluster is fit, installs the Helm chart that it carries, and waits until all\n"+
+				"of it works. (The nodes have the image already.)")
+		for _, name := range []string{home, cloud} {
+			if err := d.do(ctx, "spillway", "install", "--context", name); err != nil {
+				return err
+			}
+		}
+		if err := d.do(ctx, "kubectl", "--context", home, "get", "pods", "-A", "-l", "app.kubernetes.io/name=spillway", "-o", "wide"); err != nil {
+			return err
+		}
+		d.show.ok("Spillway runs in both")
+	}
 	for _, c := range d.clusters {
 		var err error
 		if c.before, err = d.settled(ctx, c); err != nil {

@@ -49,6 +49,10 @@ type Options struct {
 	Metrics bool
 	// Tunnel joins the pods of both clusters: their nodes are gateways with an agent each.
 	Tunnel bool
+	// InCluster runs Spillway in pods of both clusters, as people install it, instead of beside them; ArgsOf is not for this way.
+	InCluster bool
+	// Values of the chart, for InCluster.
+	Values map[string]any
 	// ArgsOf gives a cluster's spillwayd more arguments; nil: none.
 	ArgsOf func(cluster string) []string
 	// Progress gets a line per step; nil: none.
@@ -84,7 +88,7 @@ func Start(ctx context.Context, o Options) (*Duo, error) {
 		return nil, fmt.Errorf("build: %w\n%s", err, out)
 	}
 	var err error
-	d.Lab, err = lab.Up(ctx, lab.Options{Progress: o.Progress, Clusters: []lab.ClusterOptions{
+	d.Lab, err = lab.Up(ctx, lab.Options{Progress: o.Progress, InCluster: o.InCluster, Clusters: []lab.ClusterOptions{
 		{Name: East, Real: 1, Metrics: o.Metrics}, {Name: West, Real: 1, Metrics: o.Metrics},
 	}})
 	if err != nil {
@@ -101,7 +105,8 @@ func (d *Duo) Down(ctx context.Context) error { return d.Lab.Down(ctx) }
 
 func (d *Duo) start(ctx context.Context, o Options) error {
 	err := d.Lab.StartSpillway(ctx, lab.SpillwayOptions{
-		Binary: filepath.Join(d.bin, "spillwayd"), ArgsOf: o.ArgsOf, Agents: o.Tunnel,
+		Binary: filepath.Join(d.bin, "spillwayd"), CLI: filepath.Join(d.bin, "spillway"), ArgsOf: o.ArgsOf, Agents: o.Tunnel,
+		InCluster: o.InCluster, Values: o.Values,
 	})
 	if err != nil {
 		return err

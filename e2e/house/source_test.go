@@ -167,7 +167,7 @@ func noInit(s source) []string {
 }
 
 func noBackground(s source) []string {
-	if s.isTest() || under(s.path, "cmd") || under(s.path, "e2e") {
+	if s.isTest() || under(s.path, "cmd") || under(s.path, "build") || under(s.path, "e2e") {
 		return nil
 	}
 	return calls(s, "a context made here is never cancelled: take ctx as the first parameter", "context.Background", "context.TODO")

@@ -25,6 +25,7 @@ type Cluster struct {
 	ca     *authority
 	admin  access // direct
 	link   *Link
+	egress *egress // nil: the API server dials by itself
 	audit  auditCounter
 
 	mu    sync.Mutex // guards procs
@@ -81,7 +82,7 @@ func newCluster(ctx context.Context, l *Lab, index int, address string) (*Cluste
 	dir := filepath.Join(l.dir, "run", opts.Name)
 	c := &Cluster{lab: l, index: index, opts: opts, procs: map[string]*Proc{}, layout: layout{
 		pki: pki{dir: dir}, name: opts.Name, dir: dir, audit: l.opts.Audit,
-		podCIDR: opts.PodCIDR, serviceCIDR: opts.ServiceCIDR, advertise: address,
+		podCIDR: opts.PodCIDR, serviceCIDR: opts.ServiceCIDR, advertise: address, egress: l.opts.InCluster,
 	}}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return c, fmt.Errorf("make the folder of cluster %s: %w", opts.Name, err)
@@ -98,13 +99,27 @@ func newCluster(ctx context.Context, l *Lab, index int, address string) (*Cluste
 			return c, err
 		}
 	}
-	if c.link, err = newLink(ctx, c.layout.port.addr()); err != nil {
-		return c, fmt.Errorf("start the proxy of cluster %s: %w", opts.Name, err)
+	if err := c.openWays(ctx); err != nil {
+		return c, fmt.Errorf("start the proxies of cluster %s: %w", opts.Name, err)
 	}
 	if err := c.writeFiles(); err != nil {
 		return c, fmt.Errorf("write the files of cluster %s: %w", opts.Name, err)
 	}
 	return c, nil
+}
+
+// openWays starts the way to the API server and, if asked for, that from it
+// into the cluster.
+func (c *Cluster) openWays(ctx context.Context) error {
+	at := "127.0.0.1"
+	if c.layout.egress {
+		at = c.layout.port.ip // peers are pods, which reach this one
+	}
+	var err error
+	if c.link, err = newLink(ctx, at, c.layout.port.addr()); err != nil || !c.layout.egress {
+		return err
+	}
+	return c.startEgress(ctx)
 }
 
 // writeFiles makes certificates, kubeconfigs and configuration.
@@ -137,6 +152,7 @@ func (c *Cluster) writeFiles() error {
 		c.identify(Kwok, subject{name: "kwok", groups: []string{adminGroup}}),
 		c.layout.writeKwokConfig(),
 		os.WriteFile(c.layout.file("audit-policy.yaml"), []byte(auditPolicy), 0o600),
+		os.WriteFile(c.layout.file("egress.yaml"), fmt.Appendf(nil, egressConfig, c.layout.egressSocket()), 0o600),
 	)
 	if err != nil {
 		return err
@@ -290,6 +306,9 @@ func failedChecks(answer []byte) string {
 func (c *Cluster) close() {
 	if c.link != nil {
 		c.link.close()
+	}
+	if c.egress != nil {
+		c.egress.close()
 	}
 	for _, p := range []*port{c.layout.port, c.layout.metrics} {
 		if p != nil {

@@ -30,11 +30,13 @@ type layout struct {
 	metrics     *port  // of metrics-server; nil: none
 	advertise   string // address for Service kubernetes; empty: none
 	audit       bool
+	egress      bool // the API server reaches the cluster through egressSocket
 }
 
 func (l layout) file(name string) string       { return filepath.Join(l.dir, name) }
 func (l layout) kubeconfig(name string) string { return l.file(name + ".kubeconfig") }
 func (l layout) etcdSocket() string            { return l.file("etcd.sock") }
+func (l layout) egressSocket() string          { return l.file("egress.sock") }
 func (l layout) server() string                { return "https://" + l.port.addr() }
 
 // etcdPeer makes a socket named peer:1 in the working folder: etcd wants what
@@ -96,6 +98,9 @@ func (l layout) apiServerArgs() []string {
 		// Nothing could reach it: no pod of this cluster has a network. An
 		// address for documentation keeps it from looking for one (RFC 5737).
 		args = append(args, "--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none")
+	}
+	if l.egress {
+		args = append(args, "--egress-selector-config-file="+l.file("egress.yaml"))
 	}
 	if l.audit {
 		args = append(args,

@@ -37,8 +37,9 @@ type Link struct {
 	wg     sync.WaitGroup
 }
 
-func newLink(ctx context.Context, target string) (*Link, error) {
-	p, err := holdPort("127.0.0.1")
+// newLink listens at a port of its own of the address.
+func newLink(ctx context.Context, address, target string) (*Link, error) {
+	p, err := holdPort(address)
 	if err != nil {
 		return nil, err
 	}

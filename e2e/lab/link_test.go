@@ -31,7 +31,7 @@ func echo(t *testing.T) *Link {
 			}()
 		}
 	}()
-	l, err := newLink(context.Background(), ln.Addr().String())
+	l, err := newLink(context.Background(), "127.0.0.1", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,11 @@ type Options struct {
 	// Audit makes the API servers write an audit log, so that Requests can
 	// count by client. It costs some CPU: off for benchmarks.
 	Audit bool
+	// InCluster prepares the clusters for Spillway in pods: API servers reach
+	// the pods and Services of their cluster, through its real nodes, and pods
+	// reach the API server of every cluster, also through its proxy. Each
+	// cluster needs a real node.
+	InCluster bool
 	// Serve says that the owner answers on the control socket and ends the lab
 	// on SIGTERM, see DownNamed.
 	Serve bool
@@ -111,6 +116,9 @@ func (o Options) withDefaults() (Options, error) {
 		}
 		if seen[c.Name] {
 			return o, invalid("two clusters are named %q", c.Name)
+		}
+		if o.InCluster && c.Real == 0 {
+			return o, invalid("cluster %s has no real node to run Spillway on", c.Name)
 		}
 		seen[c.Name] = true
 		clusters[i] = c

@@ -40,32 +40,61 @@ type SpillwayOptions struct {
 	// Agents makes every real node a gateway of the tunnel, with an agent
 	// (`spillwayd node`) on it.
 	Agents bool
+	// InCluster runs Spillway in pods of the clusters, as `spillway install`
+	// puts them there, and not as processes beside them; Options.InCluster must
+	// be set too. Args, Env and ArgsOf are not for this way.
+	InCluster bool
+	// CLI is a built spillway, for InCluster; empty means: build that of the
+	// checkout.
+	CLI string
+	// Values of the chart, for InCluster.
+	Values map[string]any
 }
 
 // withDefaults fills in what comes from the checkout.
 func (o SpillwayOptions) withDefaults(ctx context.Context, l *Lab) (SpillwayOptions, error) {
-	if o.Binary != "" {
+	if o.Binary != "" && (o.CLI != "" || !o.InCluster) {
 		return o, nil
 	}
 	root, err := checkout()
 	if err != nil {
 		return o, err
 	}
-	o.Binary = filepath.Join(l.dir, "bin", Spillwayd)
-	return o, l.buildSpillwayd(ctx, root, o.Binary)
+	if o.Binary == "" {
+		o.Binary = filepath.Join(l.dir, "bin", Spillwayd)
+		if err := l.build(ctx, root, o.Binary); err != nil {
+			return o, err
+		}
+	}
+	if o.InCluster && o.CLI == "" {
+		o.CLI = filepath.Join(l.dir, "bin", "spillway")
+		return o, l.build(ctx, root, o.CLI)
+	}
+	return o, nil
 }
 
-func (l *Lab) buildSpillwayd(ctx context.Context, root, binary string) error {
-	l.progress("building spillwayd")
-	stop := every(15*time.Second, func() { l.progress("still building spillwayd") })
+// build makes a program of the checkout, of the version that the chart says.
+func (l *Lab) build(ctx context.Context, root, binary string) error {
+	name := filepath.Base(binary)
+	version, err := chartVersion()
+	if err != nil {
+		return err
+	}
+	l.progress("building %s", name)
+	stop := every(15*time.Second, func() { l.progress("still building %s", name) })
 	defer stop()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/spillwayd")
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", VersionFlag(version), "-o", binary, "./cmd/"+name)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build spillwayd in %s: %w\n%s", root, err, out)
+		return fmt.Errorf("build %s in %s: %w\n%s", name, root, err, out)
 	}
 	return nil
+}
+
+// VersionFlag is what the linker has to be told for a program to have a version.
+func VersionFlag(version string) string {
+	return "-X github.com/spillway-dev/spillway/internal/version.version=" + version
 }
 
 // checkout is the root of the source tree that this program was built from.
@@ -81,11 +110,15 @@ func checkout() (string, error) {
 // StartSpillway installs Spillway's kinds and rights in every cluster and runs
 // one spillwayd for each, with that cluster's own API server reached directly:
 // a cut Link parts clusters, not a cluster from itself. It returns when the
-// processes run; they need not be ready yet.
+// processes run; they need not be ready yet. With o.InCluster it returns when
+// all pods of Spillway are ready; their logs are those of pods.
 func (l *Lab) StartSpillway(ctx context.Context, o SpillwayOptions) error {
 	o, err := o.withDefaults(ctx, l)
 	if err != nil {
 		return err
+	}
+	if o.InCluster {
+		return l.installAll(ctx, o)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, c := range l.clusters {

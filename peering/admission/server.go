@@ -91,21 +91,28 @@ func (s *Server) wake() {
 	}
 }
 
-// Run answers until ctx ends.
+// Ready says whether the API server's questions can be answered: the policies are known, and there is a certificate.
+func (s *Server) Ready() bool { return s.cert.current.Load() != nil && s.cfg.Policies.Synced() }
+
+// Run answers until ctx ends, and those who have asked by then.
 func (s *Server) Run(ctx context.Context) {
-	go s.cert.secrets.Run(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { s.cert.secrets.Run(ctx) })
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+path, s.handle)
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: answerWithin * time.Second, ErrorLog: zap.NewStdLog(s.cfg.Log.Named("webhook")),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.cert.get},
 	}
-	go func() {
+	wg.Go(func() {
 		<-ctx.Done()
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdown)
 		defer cancel()
-		_ = server.Shutdown(bounded)
-	}()
+		_ = server.Shutdown(bounded) // who takes longer asks another replica
+	})
 	if err := server.ServeTLS(s.listener, "", ""); ctx.Err() == nil {
 		s.cfg.Log.Error("the webhook no longer answers", zap.Error(err))
 	}

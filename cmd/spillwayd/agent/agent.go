@@ -35,14 +35,14 @@ type Config struct {
 	Node    string
 	Address netip.Addr
 	// Port is the UDP (and, for TLS, TCP) port of gateway slot 0, GossipPort that of the membership, HTTPPort that of
-	// /metrics and /report.
+	// /metrics, /report, /healthz and /readyz.
 	Port, GossipPort, HTTPPort uint16
 	// StateFile keeps the last view for a start without an API server.
 	StateFile string
+	// Sysctls is the folder with the kernel's network settings, writable; empty: tunnel.Sysctls.
+	Sysctls string
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
-	// Sysctls is where the kernel's settings under net can be written; empty means /proc/sys/net.
-	Sysctls string
 	// DNS for the pods of tenants.
 	DNS DNS
 	Log *zap.Logger
@@ -61,6 +61,7 @@ type Agent struct {
 	wake    chan struct{}
 	taken   chan struct{} // has one when the holders of slots changed
 	stale   atomic.Bool   // the view may have changed since the last pass
+	passed  atomic.Int64  // when the last pass ended, Unix nanoseconds
 
 	mu          sync.Mutex
 	pool        *gateway.Pool           // guarded by mu; nil until the key of the gossip is known
@@ -169,6 +170,7 @@ func (a *Agent) passes(ctx context.Context) {
 	defer ticker.Stop()
 	timer := time.NewTimer(settle)
 	defer timer.Stop()
+	a.passed.Store(time.Now().UnixNano())
 	for {
 		select {
 		case <-ctx.Done():
@@ -183,6 +185,7 @@ func (a *Agent) passes(ctx context.Context) {
 			}
 		}
 		a.pass(ctx)
+		a.passed.Store(time.Now().UnixNano())
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/spillway-dev/spillway/tunnel/probe"
 )
 
-// serve answers /report and /metrics until ctx ends. Both only tell; nothing can be changed through them.
+// serve answers /report, /metrics, /healthz and /readyz until ctx ends. Both only tell; nothing can be changed through them.
 func (a *Agent) serve(ctx context.Context) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), metrics{a})
@@ -32,6 +32,8 @@ func (a *Agent) serve(ctx context.Context) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(a.Report()) // the reader went away
 	})
+	mux.HandleFunc("GET /healthz", answer(a.healthy))
+	mux.HandleFunc("GET /readyz", answer(a.ready))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	listener := a.listen(ctx)
 	if listener == nil {

@@ -8,10 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
 func testImage(t *testing.T) Image {
@@ -53,22 +56,22 @@ func TestImagePack(t *testing.T) {
 		t.Error("the same image gives different archives")
 	}
 	files := readTar(t, first.Bytes())
-	var entries []archiveEntry
+	var entries tarball.Manifest
 	if err := json.Unmarshal(files["manifest.json"], &entries); err != nil || len(entries) != 1 {
 		t.Fatalf("manifest %s: %v", files["manifest.json"], err)
 	}
 	if diff := cmp.Diff([]string{AppImage}, entries[0].RepoTags); diff != "" {
 		t.Errorf("tags: -want +got:\n%s", diff)
 	}
-	var config imageConfig
+	var config v1.ConfigFile
 	if err := json.Unmarshal(files[entries[0].Config], &config); err != nil {
 		t.Fatal(err)
 	}
-	want := runtimeConfig{Entrypoint: []string{"/app"}, Cmd: []string{"serve"}, Env: []string{"PATH=/"}, WorkingDir: "/"}
+	want := v1.Config{Entrypoint: []string{"/app"}, Cmd: []string{"serve"}, Env: []string{"PATH=/"}, WorkingDir: "/"}
 	if diff := cmp.Diff(want, config.Config); diff != "" {
 		t.Errorf("config: -want +got:\n%s", diff)
 	}
-	if "sha256:"+entries[0].Layers[0] != config.RootFS.DiffIDs[0]+".tar" {
+	if digest, _, _ := strings.Cut(entries[0].Layers[0], "."); digest != config.RootFS.DiffIDs[0].Hex {
 		t.Errorf("layer %s has the digest %s", entries[0].Layers[0], config.RootFS.DiffIDs[0])
 	}
 	layer := readTar(t, files[entries[0].Layers[0]])

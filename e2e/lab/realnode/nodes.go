@@ -1,20 +1,16 @@
 package realnode
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spillway-dev/spillway/e2e/lab/realnode/nodespec"
 )
@@ -131,31 +127,11 @@ func (ns *Nodes) RestartComponent(ctx context.Context, node, component string) e
 }
 
 func (ns *Nodes) control(ctx context.Context, node, verb, component string) error {
-	pid, err := ns.PID(node)
+	conn, err := ns.ask(ctx, node, verb, component)
 	if err != nil {
 		return err
 	}
-	var dialer net.Dialer
-	// Through the node's own root: short enough for a socket's address, wherever the lab's directory is.
-	conn, err := dialer.DialContext(ctx, "unix", filepath.Join("/proc", strconv.Itoa(pid), "root", nodespec.ControlSocket))
-	if err != nil {
-		return fmt.Errorf("reach node %s: %w", node, err)
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return fmt.Errorf("reach node %s: %w", node, err)
-	}
-	if _, err := fmt.Fprintln(conn, verb, component); err != nil {
-		return fmt.Errorf("%s %s on node %s: %w", verb, component, node, err)
-	}
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("%s %s on node %s: %w", verb, component, node, err)
-	}
-	if answer = strings.TrimSpace(answer); answer != "ok" {
-		return fmt.Errorf("%s %s on node %s: %s", verb, component, node, answer)
-	}
-	return nil
+	return conn.Close()
 }
 
 // Command is a program run inside a node, as root in all its namespaces: for looking at it, or for loading images with ctr. The
@@ -189,21 +165,37 @@ func enter(ctx context.Context, pid int, namespaces, args []string) *exec.Cmd {
 func (ns *Nodes) Load(ctx context.Context, node string, images ...Image) error {
 	for i, im := range images {
 		name := fmt.Sprintf("load-%d-%d.tar", os.Getpid(), i)
-		file := filepath.Join(ns.Dir(node), name)
-		if err := im.packTo(file); err != nil {
+		if err := im.packTo(filepath.Join(ns.Dir(node), name)); err != nil {
 			return fmt.Errorf("load image %s on %s: %w", im.Name, node, err)
 		}
-		cmd, err := ns.Command(ctx, node, "ctr", "-n", "k8s.io", "images", "import", inNode(name))
-		if err == nil {
-			var out []byte
-			if out, err = cmd.CombinedOutput(); err != nil {
-				err = fmt.Errorf("%w: %s", err, out)
-			}
-		}
-		_ = os.Remove(file)
-		if err != nil {
+		if err := ns.importFrom(ctx, node, name); err != nil {
 			return fmt.Errorf("load image %s on %s: %w", im.Name, node, err)
 		}
+	}
+	return nil
+}
+
+// Import makes the images of a docker archive, a file of the host, known to a node under the names that the archive gives them.
+func (ns *Nodes) Import(ctx context.Context, node, archive string) error {
+	name := fmt.Sprintf("import-%d-%08x.tar", os.Getpid(), hash(archive))
+	if err := linkFile(archive, filepath.Join(ns.Dir(node), name), 0o600); err != nil {
+		return fmt.Errorf("import %s on %s: %w", archive, node, err)
+	}
+	if err := ns.importFrom(ctx, node, name); err != nil {
+		return fmt.Errorf("import %s on %s: %w", archive, node, err)
+	}
+	return nil
+}
+
+// importFrom imports an archive in the node's directory and removes the file.
+func (ns *Nodes) importFrom(ctx context.Context, node, name string) error {
+	defer os.Remove(filepath.Join(ns.Dir(node), name))
+	cmd, err := ns.Command(ctx, node, "ctr", "-n", "k8s.io", "images", "import", inNode(name))
+	if err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
 }

@@ -85,10 +85,8 @@ func own(ctx context.Context, l *lab.Lab, m *messenger, request serveRequest) er
 	if err := redirect(filepath.Join(l.Dir(), "log", "lab.log")); err != nil {
 		return err
 	}
-	if request.Spillway {
-		if err := l.StartSpillway(ctx, lab.SpillwayOptions{Agents: request.Tunnel}); err != nil {
-			return err
-		}
+	if err := startSpillway(ctx, l, request); err != nil {
+		return err
 	}
 	ln, err := net.Listen("unix", socketPath(l.Name()))
 	if err != nil {
@@ -106,6 +104,20 @@ func own(ctx context.Context, l *lab.Lab, m *messenger, request serveRequest) er
 	err = server.Close()
 	<-served
 	return err
+}
+
+// startSpillway does with Spillway what was asked for.
+func startSpillway(ctx context.Context, l *lab.Lab, request serveRequest) error {
+	in := request.Options.InCluster
+	o := lab.SpillwayOptions{Agents: request.Tunnel || in, InCluster: in}
+	switch {
+	case request.Spillway:
+		return l.StartSpillway(ctx, o)
+	case in:
+		return l.LoadSpillway(ctx, lab.SpillwayOptions{})
+	default:
+		return nil
+	}
 }
 
 // redirect sends what this process itself prints, such as a panic, to a file.

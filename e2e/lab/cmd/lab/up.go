@@ -31,10 +31,11 @@ type upOptions struct {
 	cpu, memory, pods string
 	labels, taints    []string
 
-	audit    bool
-	metrics  bool
-	spillway bool
-	tunnel   bool
+	audit     bool
+	metrics   bool
+	spillway  bool
+	tunnel    bool
+	inCluster bool
 }
 
 func upCommand() *cobra.Command {
@@ -45,7 +46,8 @@ func upCommand() *cobra.Command {
 		Example: `  lab up                                         # east and west with 2 simulated nodes each
   lab up --name big --clusters a,b,c --nodes 100
   lab up --cpu 8 --memory 32Gi --label pool=gpu --taint gpu=yes:NoSchedule
-  sudo lab up --nodes 0 --real 2                 # real nodes: pods are processes`,
+  sudo lab up --nodes 0 --real 2                 # real nodes: pods are processes
+  sudo lab up --nodes 0 --real 2 --spillway --in-cluster   # and Spillway runs in pods, as people install it`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return up(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
@@ -65,6 +67,7 @@ func upCommand() *cobra.Command {
 	f.BoolVar(&o.metrics, "metrics", false, "run metrics-server beside each cluster (kubectl top, autoscalers)")
 	f.BoolVar(&o.spillway, "spillway", false, "build spillwayd from this checkout and run it in each cluster")
 	f.BoolVar(&o.tunnel, "tunnel", false, "with --spillway: make real nodes gateways, with an agent on each, so that pods of peered clusters reach each other")
+	f.BoolVar(&o.inCluster, "in-cluster", false, "real nodes have the image of spillwayd from this checkout, and API servers reach pods; with --spillway it is installed there, with agents on the nodes")
 	return cmd
 }
 
@@ -78,8 +81,11 @@ type serveRequest struct {
 // labOptions turns the flags into options. Without root, the real nodes become
 // simulated ones, and word says so.
 func (o upOptions) labOptions(root bool) (lab.Options, string, error) {
-	opts := lab.Options{Name: o.name, Audit: o.audit, Serve: true}
+	opts := lab.Options{Name: o.name, Audit: o.audit, Serve: true, InCluster: o.inCluster}
 	word := ""
+	if o.inCluster && (o.real == 0 || !root) {
+		return opts, "", errors.New("--in-cluster needs real nodes: run as root, with --real 1 or more")
+	}
 	if o.real > 0 && !root {
 		word = fmt.Sprintf("Real nodes need root. You get simulated nodes instead (%d per cluster): the API servers and the\n"+
 			"scheduler are real, the pods are not processes. For real nodes run: sudo lab up --real %d\n", o.real, o.real)

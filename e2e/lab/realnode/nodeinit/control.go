@@ -50,6 +50,10 @@ func answer(conn net.Conn, requests chan<- request) {
 		return
 	}
 	verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+	if verb == nodespec.VerbDial {
+		dial(conn, name)
+		return
+	}
 	if verb != nodespec.VerbKill && verb != nodespec.VerbRestart {
 		fmt.Fprintf(conn, "unknown verb %q\n", verb)
 		return

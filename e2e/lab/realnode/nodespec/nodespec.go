@@ -34,6 +34,8 @@ const (
 	VerbKill = "kill"
 	// VerbRestart ends the component, if it runs, and starts it.
 	VerbRestart = "restart"
+	// VerbDial has an address, IP:PORT, in place of the component. After "ok\n" the connection leads there, over TCP.
+	VerbDial = "dial"
 )
 
 // Node paths.
