@@ -77,8 +77,29 @@ The chart has a dashboard and alerts on these (` + "`metrics.dashboard`, `metric
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.Type, f.Unit(), strings.Join(labels, ", "), strings.ReplaceAll(f.Help, "|", "\\|"))
 		}
 	}
+	b.WriteString(traces)
 	return b.Bytes()
 }
+
+// traces is the end of the page.
+const traces = `
+## Traces
+
+With ` + "`tracing.endpoint`" + ` (the flag ` + "`--otlp-endpoint`" + `) the controller sends a trace for each pod that it samples (` + "`tracing.sampleRatio`" + `) to an
+OpenTelemetry collector, over gRPC or HTTP. It is off by default, and then costs nothing. The trace id is the pod's UID without dashes. Its root,
+` + "`offload pod`" + `, lasts from the binding to the virtual node until the status at home says Ready, and has these steps:
+
+| span | from | until |
+|---|---|---|
+| ` + "`create twin`" + ` | the pod was bound | the provider took the twin |
+| ` + "`schedule at peer`" + ` | that | the twin was seen on a node of the peer |
+| ` + "`start containers`" + ` | that | the twin was seen Ready |
+| ` + "`report`" + ` | that | the status at home was written |
+| a verb and a resource, ` + "`create pods`" + ` | the request of an API server on the way began | it answered |
+
+Attributes: ` + "`k8s.pod.name`, `k8s.namespace.name`, `k8s.pod.uid`, `k8s.node.name`, `spillway.peer`, `spillway.remote.namespace`, `spillway.remote.node`" + `; of requests
+` + "`spillway.cluster`" + ` (home or peer), path and status code.
+`
 
 // TestMetrics_Lint judges every measure that is declared, whether it has a value or not, and what is scraped now.
 func TestMetrics_Lint(t *testing.T) {
@@ -168,6 +189,9 @@ func TestMetrics_QueriesOfTheChart(t *testing.T) {
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
 			alerts["alert "+r.Alert] = r.Expr
+			if _, section, _ := strings.Cut(r.Annotations["runbook_url"], "docs/operations.md#"); "spillway"+section != strings.ToLower(r.Alert) {
+				t.Errorf("alert %s points at section %q of docs/operations.md, want the one of its name", r.Alert, section)
+			}
 			for _, key := range []string{"summary", "description", "runbook_url"} {
 				if r.Annotations[key] == "" {
 					t.Errorf("alert %s has no %s", r.Alert, key)
