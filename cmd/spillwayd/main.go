@@ -34,6 +34,7 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	go giveBackMemory(ctx)
 	root.AddCommand(controllerCommand(), nodeCommand(), netbenchCommand(), versionCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "spillwayd: "+err.Error())
