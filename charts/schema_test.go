@@ -59,6 +59,9 @@ func TestSchema_RefusesWithThePath(t *testing.T) {
 		"networkPolicy: {egress: {cidrs: [203.0.113.7]}}":    "at '/networkPolicy/egress/cidrs/0'",
 		"tracing: {endpoint: collector}":                     "at '/tracing/endpoint'",
 		"tracing: {protocol: zipkin}":                        "at '/tracing/protocol'",
+		"metrics: {enabled: true}":                           "at '/metrics': additional properties 'enabled' not allowed",
+		"metrics: {serviceMonitor: {interval: often}}":       "at '/metrics/serviceMonitor/interval'",
+		"metrics: {dashboard: {labels: {grafana: 1}}}":       "at '/metrics/dashboard/labels/grafana'",
 		"tracing: {sampleRatio: 10}":                         "at '/tracing/sampleRatio'",
 	} {
 		t.Run(text, func(t *testing.T) {
