@@ -105,6 +105,24 @@ func TestPods_AgentsNeedWhatIsListed(t *testing.T) {
 	}
 }
 
+// TestPods_CleaningNeedsNoMoreThanItCleans: the step before the removal sees the folder that it deletes, and no device.
+func TestPods_CleaningNeedsNoMoreThanItCleans(t *testing.T) {
+	values := map[string]any{"node": map[string]any{"clean": true, "stateDir": "/opt/spillway/state", "extraArgs": []any{"--userspace"}}}
+	all, err := Render(values, RenderOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, spec := podOf(t, all, "DaemonSet")
+	c := spec.Containers[0]
+	args := []string{"node", "clean", "--stay", "--state-file=/host/state/state/node.json", "--http-port=9640", "--log-level=info"}
+	if diff := cmp.Diff(args, c.Args); diff != "" {
+		t.Errorf("arguments (-want +got):\n%s", diff)
+	}
+	if len(spec.Volumes) != 1 || spec.Volumes[0].HostPath.Path != "/opt/spillway" || len(c.VolumeMounts) != 1 {
+		t.Errorf("it sees %v at %v", spec.Volumes, c.VolumeMounts)
+	}
+}
+
 func TestRights_NoneIsForEverything(t *testing.T) {
 	all, err := Render(nil, RenderOptions{})
 	if err != nil {

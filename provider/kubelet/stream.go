@@ -192,7 +192,11 @@ func (a answered) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 // Hijack implements http.Hijacker.
 func (a answered) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	a.note()
-	return http.NewResponseController(a.ResponseWriter).Hijack()
+	conn, buffered, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	return newCallerConn(conn), buffered, nil
 }
 
 // answer tells a caller why there is nothing for him, in text as a kubelet does.

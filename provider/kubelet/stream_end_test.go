@@ -95,6 +95,54 @@ func TestStreams_OneEndEndsTheOther(t *testing.T) {
 	}
 }
 
+// A caller that pings while a peer says its last, as SPDY's and WebSocket's do every five seconds, hears all of it.
+func TestStreams_LastWordsArrive(t *testing.T) {
+	const size = 8 << 20
+	remote, conns := switcher(t)
+	node := &fakeNode{pods: []*corev1.Pod{webPod()}, remote: remote}
+	s := httptest.NewUnstartedServer(NewHandler(HandlerConfig{Node: node, Auth: everyone{}, Log: zap.NewNop()}))
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	for name, polite := range map[string]bool{"a peer that still listens": true, "a peer that is gone": false} {
+		t.Run(name, func(t *testing.T) {
+			client, response := upgrade(t, s)
+			if response.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatal(response.Status)
+			}
+			peer := (<-conns).(*net.TCPConn)
+			go func() {
+				_, _ = peer.Write(make([]byte, size))
+				_ = peer.CloseWrite()
+				if polite {
+					_, _ = io.Copy(io.Discard, peer)
+				}
+				_ = peer.Close()
+			}()
+			go func() {
+				for ping := []byte("ping"); ; {
+					if _, err := client.Write(ping); err != nil {
+						return
+					}
+				}
+			}()
+			slower := time.NewTicker(100 * time.Microsecond) // than the peer
+			defer slower.Stop()
+			var got int
+			for buffer := make([]byte, 64<<10); ; {
+				n, err := client.Read(buffer)
+				if got += n; err != nil {
+					break
+				}
+				<-slower.C
+			}
+			if polite && got != size {
+				t.Errorf("got %d of %d bytes", got, size)
+			}
+			t.Logf("%d of %d bytes", got, size)
+		})
+	}
+}
+
 // A peer that takes the connection and then says nothing is not waited for without end, nor longer than the client.
 func TestStreams_SilentPeer(t *testing.T) {
 	node := &fakeNode{pods: []*corev1.Pod{webPod()}, remote: &rest.Config{Host: "http://" + silent(t)}}

@@ -15,7 +15,8 @@
 //	true               does nothing
 //	copy               prints its standard input
 //	sum [FILE]         prints the length and SHA-256 of FILE or of its standard input
-//	bytes N            prints N bytes of every value, the same in each run; then their sum on the standard error
+//	bytes N [heard]    prints N bytes of every value, the same in each run; then their sum on the standard error;
+//	                   with heard it stays until the standard input ends
 //	fill N             prints N numbered lines of 100 bytes at once
 //	say OUT ERR CODE   prints OUT and, on the standard error, ERR, and ends with CODE
 //	tty                prints the size of its terminal whenever it changes, and what is typed, until a line says end

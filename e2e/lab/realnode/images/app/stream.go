@@ -31,7 +31,7 @@ func stream(word string, args []string) (known bool, err error) {
 	case "sum":
 		err = sum(args)
 	case "bytes":
-		err = someBytes(argument(args, 0, "0"))
+		err = someBytes(argument(args, 0, "0"), argument(args, 1, "") == "heard")
 	case "fill":
 		err = fill(argument(args, 0, "0"))
 	case "say":
@@ -69,8 +69,9 @@ func sum(files []string) error {
 	return err
 }
 
-// someBytes writes bytes of every value, the same in each run, and then their sum (see sum) on the standard error.
-func someBytes(count string) error {
+// someBytes writes bytes of every value, the same in each run, and then their sum (see sum) on the standard error. With heard it then
+// stays until the standard input ends.
+func someBytes(count string, heard bool) error {
 	n, err := strconv.ParseInt(count, 10, 64)
 	if err != nil {
 		return fmt.Errorf("number of bytes: %w", err)
@@ -80,7 +81,10 @@ func someBytes(count string) error {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, n, hex.EncodeToString(h.Sum(nil)))
-	return nil
+	if heard {
+		_, err = io.Copy(io.Discard, os.Stdin)
+	}
+	return err
 }
 
 // fill prints numbered lines of 100 bytes, as fast as somebody reads them.
