@@ -45,7 +45,7 @@ func judgeKernels(f facts) preflightFinding {
 	case len(old) > 0:
 		return warn(check, "Upgrade these nodes, or keep the agents off them with node.nodeSelector.", "Linux before %s may lack what the agents need of nftables: %s", oldestKernel, inShort(old))
 	case len(seen) == 0:
-		return warn(check, "Spillway needs Linux "+oldestKernel+" or newer.", "%s not say which kernel they have", plural(len(unknown), "node")+" do")
+		return warn(check, "Spillway needs Linux "+oldestKernel+" or newer.", "%s", unsaid(len(unknown)))
 	}
 	versions := make([]string, 0, len(seen))
 	for v := range seen {
@@ -53,6 +53,13 @@ func judgeKernels(f facts) preflightFinding {
 	}
 	slices.Sort(versions)
 	return good(check, "Linux %s, with WireGuard", strings.Join(versions, ", "))
+}
+
+func unsaid(n int) string {
+	if n == 1 {
+		return "1 node does not say which kernel it has"
+	}
+	return fmt.Sprintf("%d nodes do not say which kernel they have", n)
 }
 
 // leadingNumbers is the part of a kernel's version before anything that is no number: 6.8.0 of 6.8.0-45-generic.
