@@ -3,10 +3,8 @@ package tunnel
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -94,14 +92,15 @@ func applyLink(l Link, add bool) error {
 
 // noOwnAddress keeps the kernel from giving the link a link-local address beside ours.
 func noOwnAddress(link string) error {
-	if _, err := os.Stat(defaultSysctls + "/ipv6/conf/" + link); errors.Is(err, fs.ErrNotExist) {
-		return nil // a kernel without IPv6
-	}
 	made, err := netlink.LinkByName(link)
 	if err != nil {
 		return err
 	}
-	return netlink.LinkSetIP6AddrGenMode(made, nl.IN6_ADDR_GEN_MODE_NONE)
+	err = netlink.LinkSetIP6AddrGenMode(made, nl.IN6_ADDR_GEN_MODE_NONE)
+	if errors.Is(err, syscall.EAFNOSUPPORT) {
+		return nil // a kernel without IPv6
+	}
+	return err
 }
 
 func hardware(text string) net.HardwareAddr {

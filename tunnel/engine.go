@@ -22,8 +22,7 @@ type Options struct {
 	Log *zap.Logger
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
-	// Sysctls is where the kernel's settings under net can be written; empty means /proc/sys/net. Containers without all privileges
-	// see that read-only, and have it mounted elsewhere.
+	// Sysctls is the folder with the kernel's network settings. Default: Sysctls.
 	Sysctls string
 	// Interval at which kernel state is compared with what is wanted. Default 3 s.
 	Interval time.Duration
@@ -31,8 +30,6 @@ type Options struct {
 	// or has another error than the one before. It must not block.
 	Changed func()
 }
-
-const defaultSysctls = "/proc/sys/net"
 
 // defaultInterval leaves two seconds of the five within which what somebody took away must be back.
 const defaultInterval = 3 * time.Second
@@ -72,11 +69,11 @@ type roundStatus struct {
 
 // New returns an Engine that does nothing before Run.
 func New(o Options) (*Engine, error) {
-	if o.Sysctls == "" {
-		o.Sysctls = defaultSysctls
-	}
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
+	}
+	if o.Sysctls == "" {
+		o.Sysctls = Sysctls
 	}
 	client, err := wgctrl.New()
 	if err != nil {

@@ -11,8 +11,12 @@ import (
 	"strings"
 )
 
-// settings writes what the kernel must be told beside links and routes. Forwarding stays on when we go: the cluster's
-// own network needs it too. The settings of our links go with them. dir has the settings under net.
+// Sysctls is where the kernel's network settings are. In a container that is not privileged they can only be read there: it is to
+// have the host's folder somewhere else. What they are of is the network namespace of this process in both.
+const Sysctls = "/proc/sys/net"
+
+// settings, below the folder dir, writes what the kernel must be told beside links and routes. Forwarding stays on when we go: the cluster's
+// own network needs it too. The settings of our links go with them.
 func settings(dir string, want Config) error {
 	var all []error
 	set := func(value string, path ...string) {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/spillway-dev/spillway/cmd/spillwayd/agent"
+	"github.com/spillway-dev/spillway/tunnel"
 )
 
 // defaultStateFile is in a folder that holds nothing else, so that it can go with the file.
@@ -27,7 +28,7 @@ const defaultHTTPPort = 9640
 type nodeOptions struct {
 	kubeconfig, context        string
 	node, address              string
-	stateFile, sysctlDir       string
+	stateFile, sysctls         string
 	port, gossipPort, httpPort uint16
 	userspace                  bool
 	dns                        bool
@@ -63,7 +64,7 @@ func nodeCommand() *cobra.Command {
 	f.StringVar(&o.node, "node-name", host, "name of the Node object (default: $NODE_NAME, or the host's name)")
 	f.StringVar(&o.address, "node-address", "", "address at which other nodes reach this one (default: the Node's first internal address)")
 	f.StringVar(&o.stateFile, "state-file", defaultStateFile, "keeps what is known for a start while the API server is away; readable by root only")
-	f.StringVar(&o.sysctlDir, "sysctl-dir", "/proc/sys/net", "where the kernel's settings under net can be written: containers without all privileges see the usual folder read-only, and have it mounted elsewhere")
+	f.StringVar(&o.sysctls, "sysctl-dir", tunnel.Sysctls, "where the kernel's network settings can be written; in a container that is not privileged, where it has the host's "+tunnel.Sysctls)
 	f.Uint16Var(&o.port, "port", 51820, "UDP port of gateway slot 0, and TCP port of the same over TLS; slot 1 has the next, and so on; alike on all nodes")
 	f.Uint16Var(&o.gossipPort, "gossip-port", 7947, "UDP and TCP port of the membership among this cluster's agents; alike on all nodes")
 	f.Uint16Var(&o.httpPort, "http-port", defaultHTTPPort, "TCP port of /metrics, /report, /healthz and /readyz; spillway doctor reads 9640")
@@ -113,7 +114,7 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	log = log.With(zap.String("node", o.node))
 	a, err := agent.New(agent.Config{
 		REST: config, Client: client, Node: o.node, Address: address, Port: o.port, GossipPort: o.gossipPort,
-		HTTPPort: o.httpPort, StateFile: o.stateFile, Userspace: o.userspace, Sysctls: o.sysctlDir, DNS: dns, Log: log,
+		HTTPPort: o.httpPort, StateFile: o.stateFile, Sysctls: o.sysctls, Userspace: o.userspace, DNS: dns, Log: log,
 	})
 	if err != nil {
 		return err
