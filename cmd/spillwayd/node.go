@@ -111,6 +111,7 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	if o.debugAddress != "" {
 		go serveDebug(o.debugAddress, log)
 	}
+	go giveBackMemory(ctx)
 	log = log.With(zap.String("node", o.node))
 	a, err := agent.New(agent.Config{
 		REST: config, Client: client, Node: o.node, Address: address, Port: o.port, GossipPort: o.gossipPort,
