@@ -121,9 +121,6 @@ func (u *uninstallRun) dropPolicies(ctx context.Context) error {
 	return u.steps.run("policies and Migrations are gone", func() (string, error) { return fmt.Sprint(total), u.awaitNoGates(ctx) })
 }
 
-// allAtOnce is node.maxUnavailable of agents that clean up: nothing depends on them any more.
-const allAtOnce = "100%"
-
 // letGo is how long controllers and agents are given for what takes them moments.
 const (
 	letGo    = 15 * time.Second
@@ -193,7 +190,7 @@ func (u *uninstallRun) beginCleaning(ctx context.Context) error {
 		return err
 	}
 	u.steps.changed = true
-	values := mergeValues(map[string]any{"node": map[string]any{"clean": true, "maxUnavailable": allAtOnce}}, u.had.Config)
+	values := mergeValues(map[string]any{"node": map[string]any{"clean": true}}, u.had.Config)
 	next, err := u.helm.upgrade(ctx, u.had.Chart, values, false)
 	if err == nil {
 		u.had = next
