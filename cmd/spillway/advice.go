@@ -16,7 +16,7 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 	}
 	switch c.Reason {
 	case v1alpha1.ReasonTenantFailed:
-		return "Mend what the message names; spillwayd tries again by itself. See also: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillwayd"
+		return "Mend what the message names; spillwayd tries again by itself. See also: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillway-controller"
 	case v1alpha1.ReasonCredentialMissing, v1alpha1.ReasonCredentialRejected:
 		return "Fetch a new credential by running `spillway peer` again with the same contexts."
 	case v1alpha1.ReasonForbidden:
@@ -38,7 +38,7 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 	if c.Type == v1alpha1.ConditionTunnelUp {
 		return adviseTunnel(p, c)
 	}
-	return fmt.Sprintf("Look closer: kubectl describe peering %s; kubectl -n %s logs deploy/spillwayd", p.Name, v1alpha1.SystemNamespace)
+	return fmt.Sprintf("Look closer: kubectl describe peering %s; kubectl -n %s logs deploy/spillway-controller", p.Name, v1alpha1.SystemNamespace)
 }
 
 func adviseUnreachable(server string) string {
@@ -82,7 +82,7 @@ func whyNot(p *v1alpha1.Peering, types []string) (what, do string) {
 		c := condition(p, conditionType)
 		if c == nil {
 			return fmt.Sprintf("%s has not been judged yet: spillwayd has not answered to the change", conditionType),
-				"Check that spillwayd works: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillwayd"
+				"Check that spillwayd works: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillway-controller"
 		}
 		what = fmt.Sprintf("%s is %s (%s)", c.Type, c.Status, c.Reason)
 		if c.Message != "" {
