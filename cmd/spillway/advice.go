@@ -31,7 +31,7 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 		return "Mend what the message names; spillwayd tries again by itself."
 	case v1alpha1.ReasonStarting:
 		if c.Type == v1alpha1.ConditionTunnelUp {
-			return "Wait some seconds; if it stays, look at the agents of the gateways: kubectl -n " + v1alpha1.SystemNamespace + " get pods -o wide"
+			return "Wait some seconds; if it stays, look at the agents of the gateways: kubectl -n " + nodeNamespace + " get pods -o wide"
 		}
 		return "Wait some seconds."
 	}
