@@ -25,7 +25,6 @@ type installWish struct {
 	force         bool // upgrade although versions are skipped or it goes back
 	dryRun        bool
 	noWait        bool
-	yes           bool
 	timeout       time.Duration
 	format        string
 }
