@@ -224,7 +224,7 @@ func fixOfKernel(words []string, n nodeView) string {
 			return known.fix
 		}
 	}
-	return fmt.Sprintf("Mend what it names; the agent tries again by itself. Its log: kubectl -n %s logs on node %s.", v1alpha1.SystemNamespace, n.name)
+	return fmt.Sprintf("Mend what it names; the agent tries again by itself. Its log: kubectl -n %s get pods -o wide, and logs of the one on node %s.", nodeNamespace, n.name)
 }
 
 func checkCNI(in inspection) finding {

@@ -78,7 +78,7 @@ const lockedFor = 10 * time.Minute
 
 // unlock frees a release whose writer was interrupted, so that the next one can be made.
 func (h *helm) unlock(had *release.Release, force bool) error {
-	if had == nil || !had.Info.Status.IsPending() {
+	if had == nil || !had.Info.Status.IsPending() && had.Info.Status != release.StatusUninstalling {
 		return nil
 	}
 	if age := h.cluster.clock.now().Sub(had.Info.LastDeployed.Time); age < lockedFor && !force {

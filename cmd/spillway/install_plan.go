@@ -92,7 +92,11 @@ func (i *installRun) sayPlan(ctx context.Context) error {
 	if i.had != nil {
 		had = i.had.Manifest
 	}
-	i.manifest = next.Manifest
+	namespace, err := namespaceManifest()
+	if err != nil {
+		return err
+	}
+	i.manifest = namespace + next.Manifest
 	if i.planned, err = planObjects(had, next.Manifest); err != nil {
 		return err
 	}
@@ -104,6 +108,17 @@ func (i *installRun) sayPlan(ctx context.Context) error {
 	}
 	i.steps.headline("This was a dry run: nothing was changed.")
 	return nil
+}
+
+// namespaceManifest is what install makes before the chart, for those who apply the manifests themselves.
+func namespaceManifest() (string, error) {
+	want := wantNamespace()
+	data, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{"name": want.Name, "labels": want.Labels, "annotations": want.Annotations}})
+	if err != nil {
+		return "", fmt.Errorf("encode namespace %s: %w", want.Name, err)
+	}
+	return "---\n" + string(data), nil
 }
 
 func (i *installRun) dryRelease(ctx context.Context) (*release.Release, error) {

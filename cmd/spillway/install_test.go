@@ -108,7 +108,7 @@ func TestCheckValues(t *testing.T) {
 }
 
 func TestMergeValues_GivenOverThoseOfTheRelease(t *testing.T) {
-	had := map[string]any{"a": 1, "node": map[string]any{"clean": true, "maxUnavailable": allAtOnce, "httpPort": 9}}
+	had := map[string]any{"a": 1, "node": map[string]any{"clean": true, "httpPort": 9}}
 	got := mergeValues(map[string]any{"a": 2, "node": map[string]any{"enabled": false}}, keptValues(had))
 	if diff := cmp.Diff(map[string]any{"a": 2, "node": map[string]any{"enabled": false, "httpPort": 9}}, got); diff != "" {
 		t.Error(diff)

@@ -40,10 +40,10 @@ func (i *installRun) preflight(ctx context.Context) error {
 			bad = append(bad, finding.String())
 		}
 	}
+	i.steps.note("Whether the nodes can pull the image is not checked.")
 	if len(bad) == 0 {
 		return nil
 	}
-	i.steps.note("Whether the nodes can pull the image was not checked.")
 	return problemf("Mend this, or repeat the command with --skip-preflight.", "%s is not fit for Spillway:\n  - %s", i.home.title(), strings.Join(bad, "\n  - "))
 }
 

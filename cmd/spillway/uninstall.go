@@ -93,7 +93,7 @@ It works when half of it is gone already, and a second run finds nothing.`,
 	flags.SortFlags = false
 	addAccessFlags(flags, &wish.local, nil)
 	flags.StringVar(&wish.pods, "pods", podsRefuse, "what to do when pods of this cluster run in peers: home brings them home first, refuse lists them and stops")
-	flags.BoolVar(&wish.evictTenants, "evict-tenants", false, "stop the pods of other clusters that run here, and forget these clusters")
+	flags.BoolVar(&wish.evictTenants, "evict-tenants", false, "stop the pods of other clusters that run here, delete their claims, and forget these clusters")
 	flags.BoolVar(&wish.dryRun, "dry-run", false, "only say what is there and what would happen")
 	flags.BoolVarP(&wish.yes, "yes", "y", false, "do not ask")
 	flags.DurationVar(&wish.timeout, "timeout", 5*time.Minute, "how long to wait in all")
@@ -174,8 +174,8 @@ func judgeUninstall(seen traces, wish uninstallWish, home *cluster) error {
 			"%s of %s in peers:%s", plural(len(seen.Offloaded), "pod"), home.title()+verb(len(seen.Offloaded)), listed(seen.Offloaded))
 	}
 	if len(seen.Guests) > 0 && !wish.evictTenants {
-		return problemf("Ask the owners of these clusters to un-peer; or repeat the command with --evict-tenants, which stops these pods.",
-			"pods of other clusters run in %s:%s", home.title(), listed(seen.Guests))
+		return problemf("Ask the owners of these clusters to un-peer; or repeat the command with --evict-tenants, which stops these pods and deletes these claims.",
+			"pods or data of other clusters are in %s:%s", home.title(), listed(seen.Guests))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ type traces struct {
 	Release   string   `json:"release,omitempty"`   // version and status
 	Peerings  []string `json:"peerings,omitempty"`  // their names
 	Offloaded []string `json:"offloaded,omitempty"` // namespace/name of own pods that run in peers
-	Guests    []string `json:"guests,omitempty"`    // namespace/name of pods of other clusters that run here
+	Guests    []string `json:"guests,omitempty"`    // namespace/name of pods of other clusters that run here, and of their claims
 	Claims    []string `json:"claims,omitempty"`    // namespace/name of PersistentVolumeClaims of Spillway's classes
 	Objects   []string `json:"objects,omitempty"`   // what the chart makes, as kind namespace/name
 	Made      []string `json:"made,omitempty"`      // what was made while it ran
@@ -58,7 +58,7 @@ func (t traces) lines() []string {
 	add(len(t.Release), "release %s", t.Release)
 	add(len(t.Peerings), "%s to be ended: %s", plural(len(t.Peerings), "Peering"), strings.Join(t.Peerings, ", "))
 	add(len(t.Offloaded), "%s in peers to come home or be lost with their node", plural(len(t.Offloaded), "pod"))
-	add(len(t.Guests), "%s of other clusters", plural(len(t.Guests), "pod"))
+	add(len(t.Guests), "%s of other clusters (pods and claims)", plural(len(t.Guests), "object"))
 	add(len(t.Objects), "%s of the chart", plural(len(t.Objects), "object"))
 	add(len(t.Made), "made since: %s", inShort(t.Made))
 	return lines
@@ -144,6 +144,7 @@ func (u *uninstallRun) lookAtNodes(ctx context.Context, t *traces) error {
 	return nil
 }
 
+// lookAtGuests finds what other clusters have here that would be lost: pods that run, and data.
 func (u *uninstallRun) lookAtGuests(ctx context.Context, t *traces) error {
 	pods, err := u.home.kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.LabelOrigin})
 	if err != nil {
@@ -153,6 +154,14 @@ func (u *uninstallRun) lookAtGuests(ctx context.Context, t *traces) error {
 		if pod := &pods.Items[i]; pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
 			t.Guests = append(t.Guests, fmt.Sprintf("%s/%s (of %s)", pod.Namespace, pod.Name, pod.Labels[v1alpha1.LabelOrigin]))
 		}
+	}
+	claims, err := u.home.kube.CoreV1().PersistentVolumeClaims(metav1.NamespaceAll).List(ctx, metav1.ListOptions{LabelSelector: v1alpha1.LabelOrigin})
+	if err != nil {
+		return explain(u.home, "list the claims of tenants", err)
+	}
+	for i := range claims.Items {
+		claim := &claims.Items[i]
+		t.Guests = append(t.Guests, fmt.Sprintf("PersistentVolumeClaim %s/%s (of %s)", claim.Namespace, claim.Name, claim.Labels[v1alpha1.LabelOrigin]))
 	}
 	return nil
 }

@@ -121,9 +121,6 @@ func (u *uninstallRun) dropPolicies(ctx context.Context) error {
 	return u.steps.run("policies and Migrations are gone", func() (string, error) { return fmt.Sprint(total), u.awaitNoGates(ctx) })
 }
 
-// allAtOnce is node.maxUnavailable of agents that clean up: nothing depends on them any more.
-const allAtOnce = "100%"
-
 // letGo is how long controllers and agents are given for what takes them moments.
 const (
 	letGo    = 15 * time.Second
@@ -165,8 +162,12 @@ func (u *uninstallRun) cleanNodes(ctx context.Context) error {
 	}
 	if !isCleaning(u.had.Config) {
 		err = u.steps.run("the agents clean up", func() (string, error) { return "begun", u.beginCleaning(ctx) })
-		if err != nil {
+		if ctx.Err() != nil {
 			return err
+		}
+		if err != nil { // half of the release is gone: the rest shall go all the same
+			u.remains = append(u.remains, fmt.Sprintf("The agents could not be asked to clean their nodes (%s). %s", firstLine(err), cleanByHand))
+			return nil
 		}
 	}
 	short, cancel := context.WithTimeout(ctx, cleaning)
@@ -175,15 +176,18 @@ func (u *uninstallRun) cleanNodes(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil || !errors.Is(short.Err(), context.DeadlineExceeded) {
 		return err
 	}
-	u.remains = append(u.remains, fmt.Sprintf("Not all nodes were cleaned: %s On nodes that were away: spillwayd node clean, or a restart of the node and the removal of /var/lib/spillway.", sentence(firstLine(err))))
+	u.remains = append(u.remains, fmt.Sprintf("Not all nodes were cleaned: %s %s", sentence(firstLine(err)), cleanByHand))
 	return nil
 }
+
+// cleanByHand says how a node is cleaned that its agent has not cleaned.
+const cleanByHand = "On such a node: spillwayd node clean; or restart it and remove /var/lib/spillway."
 
 // noteUncleaned tells of agents that nobody can ask to clean up.
 func (u *uninstallRun) noteUncleaned(ctx context.Context) error {
 	there, err := agents(ctx, u.home)
 	if err == nil && there != nil {
-		u.remains = append(u.remains, "The release was gone, so that the agents could not be asked to clean their nodes: spillwayd node clean does so, or a restart of the node.")
+		u.remains = append(u.remains, "The release was gone, so that the agents could not be asked to clean their nodes. "+cleanByHand)
 	}
 	return explain(u.home, "read the DaemonSet "+agentName, err)
 }
@@ -193,7 +197,7 @@ func (u *uninstallRun) beginCleaning(ctx context.Context) error {
 		return err
 	}
 	u.steps.changed = true
-	values := mergeValues(map[string]any{"node": map[string]any{"clean": true, "maxUnavailable": allAtOnce}}, u.had.Config)
+	values := mergeValues(map[string]any{"node": map[string]any{"clean": true}}, u.had.Config)
 	next, err := u.helm.upgrade(ctx, u.had.Chart, values, false)
 	if err == nil {
 		u.had = next
