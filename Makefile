@@ -62,15 +62,10 @@ images: ## Write the container images to bin/images (ARGS="--platforms linux/arm
 	go run ./build/images --platforms linux/amd64,linux/arm64 --out bin/images --version $(VERSION) $(ARGS)
 
 .PHONY: generate
-<<<<<<< HEAD
 generate: ## Write deepcopy functions and CRDs from the types, and the pages of docs/ that say what is in the code
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/files/crds
-	go run ./build/docs
-=======
-generate: ## Write deepcopy functions and CRDs from the types, and docs/metrics.md from what is measured
-	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/files/crds
 	go test ./cmd/spillwayd -run '^TestMetrics_Page$$' -update
->>>>>>> main
+	go run ./build/docs
 
 .PHONY: clean
 clean: ## Remove what was built here (the lab's binaries stay in the user's cache)
