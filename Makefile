@@ -64,8 +64,8 @@ images: ## Write the container images to bin/images (ARGS="--platforms linux/arm
 .PHONY: generate
 generate: ## Write deepcopy functions and CRDs from the types, and the pages of docs/ that say what is in the code
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/files/crds
-	go run ./build/docs
 	go test ./cmd/spillwayd -run '^TestMetrics_Page$$' -update
+	go run ./build/docs
 
 .PHONY: clean
 clean: ## Remove what was built here (the lab's binaries stay in the user's cache)
