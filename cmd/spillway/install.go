@@ -216,12 +216,15 @@ func (i *installRun) decideValues() error {
 	return checkValues(i.chart, i.values)
 }
 
-// keptValues are those of a release that outlive it: all but the one with which an uninstallation began.
+// keptValues are those of a release that outlive it: all but those with which an uninstallation began.
 func keptValues(values map[string]any) map[string]any {
 	kept := maps.Clone(values)
-	if node, ok := kept["node"].(map[string]any); ok {
+	if node, ok := kept["node"].(map[string]any); ok && isCleaning(values) {
 		node = maps.Clone(node)
 		delete(node, "clean")
+		if node["maxUnavailable"] == allAtOnce {
+			delete(node, "maxUnavailable")
+		}
 		kept["node"] = node
 		if len(node) == 0 {
 			delete(kept, "node")

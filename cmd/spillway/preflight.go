@@ -51,7 +51,8 @@ type facts struct {
 	otherRelease []string // releases of Spillway elsewhere: namespace/name
 	leftovers    []string // objects of Spillway without a release
 	withAgents   bool
-	unread       []string // what the user may not see, for people
+	ports        map[int32]string // of nodes, that the agents need: what for
+	unread       []string         // what the user may not see, for people
 }
 
 // takenPort is a port of nodes that something else has.

@@ -52,7 +52,8 @@ func (i *installRun) preflight(ctx context.Context) error {
 func (i *installRun) gather(ctx context.Context) (facts, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*reachTimeout)
 	defer cancel()
-	g := &gathering{cluster: i.home, facts: facts{withAgents: !i.wish.noTunnel && agentsWanted(i.values), namespaces: map[string]corev1.Namespace{}}}
+	g := &gathering{cluster: i.home, facts: facts{withAgents: !i.wish.noTunnel && agentsWanted(i.values), ports: agentPorts(i.values),
+		namespaces: map[string]corev1.Namespace{}}}
 	if i.had != nil {
 		g.facts.release, g.facts.revision, g.facts.releasedAs = string(i.had.Info.Status), i.had.Version, i.had.Chart.Metadata.Version
 	}
@@ -66,13 +67,31 @@ func (i *installRun) gather(ctx context.Context) (facts, error) {
 		group.Go(func() { g.ended(deed, read(ctx)) })
 	}
 	group.Wait()
-	for _, text := range []string{"100.64.0.0/10", "240.0.0.0/4"} { // the defaults of --alias-pools
-		g.facts.aliasPools = append(g.facts.aliasPools, netip.MustParsePrefix(text))
-	}
+	g.facts.said(i.values)
 	slices.Sort(g.facts.unread)
 	slices.Sort(g.facts.networks)
 	g.facts.networks = slices.Compact(g.facts.networks)
 	return g.facts, g.err
+}
+
+// said puts the ranges that the values name in the place of those that were found.
+func (f *facts) said(values map[string]any) {
+	network, _ := values["network"].(map[string]any)
+	ranges := func(name string, otherwise []netip.Prefix) []netip.Prefix {
+		texts, _ := network[name].([]any)
+		var named []netip.Prefix
+		for _, text := range texts {
+			if parsed, err := netip.ParsePrefix(fmt.Sprint(text)); err == nil {
+				named = append(named, parsed)
+			}
+		}
+		if len(named) == 0 {
+			return otherwise
+		}
+		return named
+	}
+	pools := []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("240.0.0.0/4")}
+	f.podRanges, f.services, f.aliasPools = ranges("podRanges", f.podRanges), ranges("serviceRanges", f.services), ranges("aliasPools", pools)
 }
 
 // agentsWanted says whether values leave the agents in.
@@ -202,14 +221,14 @@ func (g *gathering) readDaemonSets(ctx context.Context) error {
 		}
 		names = append(names, set.Name)
 		holder := fmt.Sprintf("DaemonSet %s/%s", set.Namespace, set.Name)
-		ports = append(ports, hostPortsOf(&set.Spec.Template.Spec, holder)...)
+		ports = append(ports, hostPortsOf(&set.Spec.Template.Spec, holder, g.facts.ports)...)
 	}
 	g.note(func(f *facts) { f.networks, f.hostPorts = append(f.networks, names...), ports })
 	return nil
 }
 
 // hostPortsOf are the ports of nodes that pods of this kind take and that the agents need.
-func hostPortsOf(pod *corev1.PodSpec, holder string) []takenPort {
+func hostPortsOf(pod *corev1.PodSpec, holder string, needed map[int32]string) []takenPort {
 	var ports []takenPort
 	for _, container := range pod.Containers {
 		for _, port := range container.Ports {
@@ -217,7 +236,7 @@ func hostPortsOf(pod *corev1.PodSpec, holder string) []takenPort {
 			if number == 0 && pod.HostNetwork {
 				number = port.ContainerPort
 			}
-			if _, needed := agentPorts()[number]; needed {
+			if _, is := needed[number]; is {
 				ports = append(ports, takenPort{number, port.Protocol, holder})
 			}
 		}
@@ -235,7 +254,7 @@ func (g *gathering) readServices(ctx context.Context) error {
 	for i := range list.Items {
 		service := &list.Items[i]
 		for _, port := range service.Spec.Ports {
-			if _, needed := agentPorts()[port.NodePort]; needed && service.Namespace != v1alpha1.SystemNamespace {
+			if _, needed := g.facts.ports[port.NodePort]; needed && service.Namespace != v1alpha1.SystemNamespace {
 				ports = append(ports, takenPort{port.NodePort, port.Protocol, fmt.Sprintf("Service %s/%s", service.Namespace, service.Name)})
 			}
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ func judgeKernels(f facts) preflightFinding {
 	case len(old) > 0:
 		return warn(check, "Upgrade these nodes, or keep the agents off them with node.nodeSelector.", "Linux before %s may lack what the agents need of nftables: %s", oldestKernel, inShort(old))
 	case len(seen) == 0:
-		return warn(check, "Spillway needs Linux "+oldestKernel+" or newer.", "%s not say which kernel they have", plural(len(unknown), "node")+" do")
+		return warn(check, "Spillway needs Linux "+oldestKernel+" or newer.", "%s", unsaid(len(unknown)))
 	}
 	versions := make([]string, 0, len(seen))
 	for v := range seen {
@@ -52,6 +53,13 @@ func judgeKernels(f facts) preflightFinding {
 	}
 	slices.Sort(versions)
 	return good(check, "Linux %s, with WireGuard", strings.Join(versions, ", "))
+}
+
+func unsaid(n int) string {
+	if n == 1 {
+		return "1 node does not say which kernel it has"
+	}
+	return fmt.Sprintf("%d nodes do not say which kernel they have", n)
 }
 
 // leadingNumbers is the part of a kernel's version before anything that is no number: 6.8.0 of 6.8.0-45-generic.
@@ -143,36 +151,61 @@ func joinPrefixes(ranges []netip.Prefix) string {
 	return strings.Join(words, ", ")
 }
 
-// Ports of nodes on which the agents listen, beside those of the gateway slots.
+// Ports of nodes on which the agents listen unless the values say otherwise, beside those of the gateway slots.
 const (
 	vxlanPort  = 5380
 	gossipPort = 7947
-	probePort  = 51899
 )
 
-// agentPorts are the ports of a node that the agents use, with what for.
-func agentPorts() map[int32]string {
-	ports := map[int32]string{agentPort: "health, metrics and reports", gossipPort: "the membership of the agents", vxlanPort: "vxlan between nodes and gateways", probePort: "probes"}
-	for slot := range int32(v1alpha1.MaxSlots) {
-		ports[v1alpha1.TunnelPort+slot] = "the tunnel"
+const forTunnel = "the tunnel"
+
+// agentPorts are the ports of a node that the agents need with these values, with what for.
+func agentPorts(values map[string]any) map[int32]string {
+	first := portOf(values, "network", "port", v1alpha1.TunnelPort)
+	ports := map[int32]string{
+		portOf(values, "node", "httpPort", agentPort):       "health, metrics and reports",
+		portOf(values, "network", "gossipPort", gossipPort): "the membership of the agents",
+		vxlanPort: "the way between nodes and gateways",
+		first:     forTunnel,
+	}
+	if gateways := portOf(values, "network", "gateways", 1); gateways > 1 && gateways <= v1alpha1.MaxSlots {
+		for slot := range gateways {
+			ports[first+slot] = forTunnel
+		}
 	}
 	return ports
 }
 
+// portOf is a number of the values.
+func portOf(values map[string]any, part, name string, otherwise int32) int32 {
+	within, _ := values[part].(map[string]any)
+	switch n := within[name].(type) {
+	case int64:
+		return int32(n)
+	case int:
+		return int32(n)
+	case float64:
+		return int32(n)
+	}
+	return otherwise
+}
+
 func judgePorts(f facts) preflightFinding {
 	const check = "ports"
+	var taken []string
 	for _, port := range slices.Concat(f.hostPorts, f.nodePorts) {
-		what := agentPorts()[port.number]
-		do := "Move one of them: the agents need it."
-		if port.number != v1alpha1.TunnelPort && what == "the tunnel" {
-			do = "It matters when there are so many gateway slots; then move it."
+		if what, needed := f.ports[port.number]; needed {
+			taken = append(taken, fmt.Sprintf("%s has %d/%s (%s)", port.holder, port.number, orTCP(port.protocol), what))
 		}
-		if port.number == v1alpha1.TunnelPort || what != "the tunnel" {
-			return stop(check, do, "%s has port %d/%s of nodes, which the agents need for %s", port.holder, port.number, orTCP(port.protocol), what)
-		}
-		return warn(check, do, "%s has port %d/%s of nodes, which the agents use for %s", port.holder, port.number, orTCP(port.protocol), what)
 	}
-	return good(check, "%d/UDP and TCP, %d/UDP and %d/TCP of the nodes are not taken by pods or Services", v1alpha1.TunnelPort, vxlanPort, agentPort)
+	if len(taken) > 0 {
+		return stop(check, "Move one of them: network.port, network.gossipPort and node.httpPort move Spillway's.", "ports of the nodes that the agents need are taken: %s", inShort(taken))
+	}
+	var numbers []string
+	for _, number := range slices.Sorted(maps.Keys(f.ports)) {
+		numbers = append(numbers, fmt.Sprint(number))
+	}
+	return good(check, "%s of the nodes are not taken by pods or Services", strings.Join(numbers, ", "))
 }
 
 func orTCP(p corev1.Protocol) string {

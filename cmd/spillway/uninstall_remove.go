@@ -121,6 +121,9 @@ func (u *uninstallRun) dropPolicies(ctx context.Context) error {
 	return u.steps.run("policies and Migrations are gone", func() (string, error) { return fmt.Sprint(total), u.awaitNoGates(ctx) })
 }
 
+// allAtOnce is node.maxUnavailable of agents that clean up: nothing depends on them any more.
+const allAtOnce = "100%"
+
 // letGo is how long controllers and agents are given for what takes them moments.
 const (
 	letGo    = 15 * time.Second
@@ -190,7 +193,7 @@ func (u *uninstallRun) beginCleaning(ctx context.Context) error {
 		return err
 	}
 	u.steps.changed = true
-	values := mergeValues(map[string]any{"node": map[string]any{"clean": true}}, u.had.Config)
+	values := mergeValues(map[string]any{"node": map[string]any{"clean": true, "maxUnavailable": allAtOnce}}, u.had.Config)
 	next, err := u.helm.upgrade(ctx, u.had.Chart, values, false)
 	if err == nil {
 		u.had = next
@@ -316,7 +319,7 @@ func (u *uninstallRun) dropNodes(ctx context.Context) (string, error) {
 	}
 	requests, err := u.home.kube.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return "", nil //nolint:nilerr // they go by themselves after a while
+		return "", nil // they go by themselves after a while
 	}
 	for i := range requests.Items {
 		if request := &requests.Items[i]; request.Spec.Username == controllerUser {

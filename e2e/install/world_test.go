@@ -63,6 +63,8 @@ type world struct {
 	version    string // of the chart and of the image
 	home, away *side
 
+	before map[string]traces // what there was before the first installation, by cluster
+
 	peered bool   // Spillway is installed in both and they are peered, see arrive
 	took   *times // of the first time
 }
@@ -131,7 +133,11 @@ func startWorld(ctx context.Context) (w *world, err error) {
 	if w.away, err = newSide(ctx, w.lab.Cluster(awayName)); err != nil {
 		return w, err
 	}
-	return w, w.load(ctx, w.version, filepath.Join(w.bin, "spillwayd"))
+	if err := w.load(ctx, w.version, filepath.Join(w.bin, "spillwayd")); err != nil {
+		return w, err
+	}
+	w.before, err = w.lookAtAll(ctx)
+	return w, err
 }
 
 // build makes spillway and spillwayd of a version in folder.
