@@ -80,6 +80,15 @@ func (w *world) offloadedPodServes(t *testing.T) {
 	if out := w.kube(t, "--context", homeName, "-n", ns, "exec", "web", "--", "/app", "say", "hello", "", "0"); !strings.Contains(out, "hello") {
 		t.Errorf("kubectl exec: %q", out)
 	}
+	// The way of this is the longest: home's API server asks the virtual node, which asks a Service of the other cluster through the
+	// API server there.
+	eventually(t, time.Minute, "what the pod uses is told", func(ctx context.Context) error {
+		out, err := w.command(ctx, w.kubectl, "--context", homeName, "get", "--raw", "/api/v1/nodes/"+virtualNode+"/proxy/stats/summary")
+		if err == nil && !strings.Contains(out, `"namespace": "`+ns+`"`) && !strings.Contains(out, `"namespace":"`+ns+`"`) {
+			err = fmt.Errorf("nothing of %s in %d bytes", ns, len(out))
+		}
+		return err
+	})
 }
 
 // policySteers: a pod that knows nothing of Spillway leaves, because an OffloadPolicy says so: the API server has asked the webhook.

@@ -7,7 +7,8 @@
 //
 // It knows processes, certificates, ports, proxies and how to take all of it
 // away again. It does not know what Spillway is, but for StartSpillway, which
-// runs a spillwayd per cluster.
+// runs a spillwayd per cluster: a process beside it or, with Options.InCluster,
+// pods in it, as people install them.
 //
 // A lab belongs to the process that called [Up]. All it makes is noted in a
 // state directory and marked (environment variable SPILLWAY_LAB), so that
