@@ -62,8 +62,15 @@ images: ## Write the container images to bin/images (ARGS="--platforms linux/arm
 	go run ./build/images --platforms linux/amd64,linux/arm64 --out bin/images --version $(VERSION) $(ARGS)
 
 .PHONY: generate
-generate: ## Write deepcopy functions and CRDs from the types
+<<<<<<< HEAD
+generate: ## Write deepcopy functions and CRDs from the types, and the pages of docs/ that say what is in the code
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/files/crds
+	go run ./build/docs
+=======
+generate: ## Write deepcopy functions and CRDs from the types, and docs/metrics.md from what is measured
+	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:crd:dir=charts/spillway/files/crds
+	go test ./cmd/spillwayd -run '^TestMetrics_Page$$' -update
+>>>>>>> main
 
 .PHONY: clean
 clean: ## Remove what was built here (the lab's binaries stay in the user's cache)
@@ -127,7 +134,9 @@ lint: ## Run staticcheck
 
 .PHONY: verify-generate
 verify-generate: ## Fail when the generated files are not those that `make generate` writes
+	@go test ./cmd/spillwayd -run '^TestMetrics_Page$$'
 	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./peering/v1alpha1/... output:object:dir=$$new output:crd:dir=$$new/crds; \
 	{ diff -u peering/v1alpha1/zz_generated.deepcopy.go $$new/zz_generated.deepcopy.go && diff -ru charts/spillway/files/crds $$new/crds; } \
 		|| { echo "The generated files do not belong to the types: run make generate and commit the result."; exit 1; }
+	go run ./build/docs -check

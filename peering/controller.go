@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/spillway-dev/spillway/internal/live"
+	"github.com/spillway-dev/spillway/internal/metrics"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 	peeringclient "github.com/spillway-dev/spillway/peering/v1alpha1/client"
 )
@@ -87,8 +88,9 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c := &Controller{
 		cfg: cfg, client: peerings, links: map[string]*link{}, last: map[string]Node{},
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 10*time.Second)),
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 10*time.Second),
+			workqueue.TypedRateLimitingQueueConfig[string]{Name: "peerings", MetricsProvider: metrics.Queues{}}),
 	}
 	c.caches = newProviderCaches(cfg.Client, c.wakeProviders, func(before, now *corev1.Node) { c.network.nodeChanged(before, now) })
 	c.network = newNetwork(&c.cfg, c.caches, c.wakeTunnels)
@@ -125,6 +127,7 @@ func (c *Controller) Wake(name string) { c.queue.AddAfter(name, wakeAfter) }
 // Run works until ctx ends; it returns when all its goroutines have. Virtual nodes and tenants stay as they are.
 func (c *Controller) Run(ctx context.Context) {
 	c.ctx = ctx
+	defer scraped.Add(c.tell)()
 	c.wg.Go(func() { c.peerings.Run(ctx) })
 	c.wg.Go(func() { newMisfits(&c.cfg).run(ctx) })
 	c.wg.Go(func() {
@@ -173,6 +176,7 @@ func (c *Controller) reconcile(ctx context.Context, name string) (time.Duration,
 	p, ok := c.peerings.Get("", name)
 	if !ok {
 		c.closeLink(name)
+		metrics.ForgetPeer(name)
 		delete(c.network.seen, name)
 		return 0, nil
 	}

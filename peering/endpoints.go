@@ -20,6 +20,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/spillway-dev/spillway/internal/live"
+	"github.com/spillway-dev/spillway/internal/metrics"
 	"github.com/spillway-dev/spillway/peering/v1alpha1"
 )
 
@@ -45,8 +46,9 @@ type farEndpoints struct {
 func newFarEndpoints(client kubernetes.Interface, log *zap.Logger) *farEndpoints {
 	f := &farEndpoints{
 		client: client, log: log, lost: map[string]bool{},
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](20*time.Millisecond, 10*time.Second)),
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](20*time.Millisecond, 10*time.Second),
+			workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: "endpoints", MetricsProvider: metrics.Queues{}}),
 	}
 	reflected := labels.Set{discoveryv1.LabelManagedBy: v1alpha1.ManagedBySpillway}.String()
 	f.slices = live.New(live.Options[*discoveryv1.EndpointSlice]{

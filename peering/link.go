@@ -75,11 +75,13 @@ func dial(ctx context.Context, p *v1alpha1.Peering, renewal string, log *zap.Log
 	}
 	l.dialer, l.streams = connrotation.NewDialer(l.dialPeer), connrotation.NewDialer(l.dialPeer)
 	bare := l.config()
-	config := rest.CopyConfig(bare)
-	source := &tokens{ctx: ctx, config: bare, namespace: l.endpoint.TenantNamespace, renewal: renewal}
+	config, counted := rest.CopyConfig(bare), rest.CopyConfig(bare)
+	measure(counted, p.Name)
+	source := &tokens{ctx: ctx, config: counted, namespace: l.endpoint.TenantNamespace, renewal: renewal}
 	config.WrapTransport = transport.ResettableTokenSourceWrapTransport(source)
 	l.access = rest.CopyConfig(config)
 	l.access.Dial = l.streams.DialContext
+	measure(config, p.Name)
 	peerings, err := peeringclient.New(config)
 	if err != nil {
 		cancel()

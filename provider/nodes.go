@@ -113,7 +113,9 @@ type virtualNode struct {
 	node   *node
 	pair   *reflector.Pair
 	remote kubernetes.Interface
-	stop   func() // ends both and waits; may be called twice
+	offer  corev1.ResourceList // guarded by Nodes.mu; never changed
+	lost   bool                // guarded by Nodes.mu
+	stop   func()              // ends both and waits; may be called twice
 }
 
 // NewNodes returns Nodes without any node. Nothing happens before Run.
@@ -134,6 +136,7 @@ func (n *Nodes) Run(ctx context.Context, ready chan<- struct{}) {
 	n.mu.Lock()
 	n.ctx = ctx
 	n.mu.Unlock()
+	defer scraped.Add(n.tell)()
 	close(ready)
 	n.home.Run(ctx)
 	n.wg.Wait()
@@ -172,6 +175,7 @@ func (n *Nodes) Ensure(peer Peer) {
 		v = n.start(peer)
 		n.peers[peer.Peer] = v
 	}
+	v.offer, v.lost = peer.Offer, peer.Lost
 	n.ensureAPI(peer, v.pair)
 	v.node.set(wantedState(peer))
 	v.pair.SetAddresses(peer.Addresses)
@@ -286,6 +290,7 @@ func (n *Nodes) Remove(ctx context.Context, name, nodeName string, force bool) (
 		return false, 0, fmt.Errorf("delete node %s: %w", nodeName, err)
 	}
 	n.closeAPI(name)
+	reflector.PeerGone(name)
 	return true, 0, nil // its Lease goes with it: the node owns it
 }
 

@@ -42,7 +42,7 @@ type heardEvent struct {
 
 func newEventLoop(h *Home) *eventLoop {
 	return &eventLoop{
-		home: h, queue: workqueue.NewTypedRateLimitingQueue[key](newBackoff()), heard: map[key]heardEvent{},
+		home: h, queue: newQueue("events"), heard: map[key]heardEvent{},
 		told: map[types.UID]*toldPod{},
 	}
 }

@@ -26,6 +26,7 @@ func (p *Pair) seenGone(uid types.UID) bool {
 // forget drops what was kept for a local pod that no longer exists.
 func (p *Pair) forget(local *corev1.Pod) {
 	p.home.events.forget(local.UID)
+	p.ways.end(local.UID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.gone, local.UID)

@@ -54,7 +54,7 @@ type Home struct {
 func NewHome(cfg HomeConfig) *Home {
 	h := &Home{
 		cfg:   cfg,
-		queue: workqueue.NewTypedRateLimitingQueue[key](newBackoff()),
+		queue: newQueue("twins"),
 		pairs: map[string]*Pair{},
 	}
 	core := cfg.Client.CoreV1()

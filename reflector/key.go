@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/util/workqueue"
+
+	"github.com/spillway-dev/spillway/internal/metrics"
 )
 
 // kind of object that a key names.
@@ -44,6 +46,12 @@ const (
 // backoff is exponential per key with jitter, so that keys that failed together do not come back together.
 type backoff struct {
 	workqueue.TypedRateLimiter[key]
+}
+
+// newQueue returns a work queue that is measured under its name.
+func newQueue(name string) workqueue.TypedRateLimitingInterface[key] {
+	return workqueue.NewTypedRateLimitingQueueWithConfig[key](newBackoff(),
+		workqueue.TypedRateLimitingQueueConfig[key]{Name: name, MetricsProvider: metrics.Queues{}})
 }
 
 func newBackoff() backoff {

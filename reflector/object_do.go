@@ -83,6 +83,7 @@ func doObject[T live.Object](ctx context.Context, s *space, k key, o objectPair[
 			err = nil
 		}
 	}
+	p.steppedObject(k, todo, err)
 	if err == nil {
 		p.noteTaken(k, "")
 		return 0, nil

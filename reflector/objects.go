@@ -151,7 +151,9 @@ func (l *typedLoop[T]) changed(before, now T) {
 		if !l.follows(p, o) {
 			return
 		}
-		l.home.queue.Add(key{p.cfg.Node, l.kind, o.GetNamespace(), o.GetName()})
+		k := key{p.cfg.Node, l.kind, o.GetNamespace(), o.GetName()}
+		p.changes.noted(k, atHome)
+		l.home.queue.Add(k)
 		for _, name := range secrets {
 			l.home.queue.Add(key{p.cfg.Node, kindSecret, o.GetNamespace(), name})
 		}

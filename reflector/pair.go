@@ -45,6 +45,11 @@ type Pair struct {
 	home  *Home
 	cfg   PairConfig
 	local *live.Cache[*corev1.Pod]
+
+	measures *measures
+	changes  *changes
+	ways     *ways
+
 	lost  atomic.Bool
 	since atomic.Pointer[time.Time]      // while lost: when the peer answered last
 	seen  atomic.Pointer[address.Table]  // how the peer's addresses are seen here; nil: as they are
@@ -68,8 +73,9 @@ type Pair struct {
 }
 
 func newPair(h *Home, cfg PairConfig) *Pair {
-	p := &Pair{home: h, cfg: cfg, spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
+	p := &Pair{home: h, cfg: cfg, measures: newMeasures(cfg.Peer), changes: newChanges(), spaces: map[string]*space{}, gone: map[types.UID]bool{}, taken: map[key]string{},
 		refused: map[key]refusedTwin{}, sent: map[sentTo]sentPatch{}, done: map[key]doneStep{}, made: map[key]time.Time{}}
+	p.ways = newWays(p)
 	p.local = live.New(live.Options[*corev1.Pod]{
 		Name: "pods on " + cfg.Node,
 		ListWatch: live.ListWatch(h.cfg.Client, h.cfg.Client.CoreV1().Pods(""), func(o *metav1.ListOptions) {
@@ -373,8 +379,11 @@ func (p *Pair) localChanged(before, now *corev1.Pod) {
 	}
 	if before == nil {
 		p.enqueueReferences(now)
+		p.ways.begin(now)
 	}
-	p.home.queue.Add(p.podKey(pod.Namespace, pod.Name))
+	k := p.podKey(pod.Namespace, pod.Name)
+	p.changes.noted(k, atHome)
+	p.home.queue.Add(k)
 	if before == nil || now == nil {
 		if s := p.space(pod.Namespace); s == nil || now == nil {
 			p.noteWanted()

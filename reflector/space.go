@@ -78,6 +78,10 @@ func (s *space) twinChanged(before, now *corev1.Pod) {
 		s.pair.noteGone(s.local, before.Name, originUID(before))
 	}
 	queue, k := s.pair.home.queue, s.pair.podKey(s.local, firstSet(now, before).Name)
+	s.pair.changes.noted(k, atPeer)
+	if now != nil {
+		s.pair.ways.sawTwin(now)
+	}
 	if now != nil && !settled(now) {
 		queue.AddAfter(k, holdStatus)
 		return

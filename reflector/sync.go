@@ -72,13 +72,18 @@ func (p *Pair) syncPod(ctx context.Context, k key) (time.Duration, error) {
 	}
 	if todo.kind == stepCreate {
 		if wait := p.refusedLately(k, todo.twin, env.now); wait > 0 {
+			p.measures.steps[todo.kind].putOff.Inc()
 			return wait, nil
 		}
 	}
 	if env.peerLost && todo.remote() {
+		p.measures.steps[todo.kind].putOff.Inc()
 		return again, nil // SetLost(false) brings the key back
 	}
-	err := p.do(ctx, s, local, twin, todo)
+	if todo.kind == stepNone && env.waitFor == "" {
+		p.changes.settled(k)
+	}
+	err := p.do(p.ways.into(ctx, local), s, local, twin, todo)
 	if err == nil {
 		p.noteSent(k, todo, env.now)
 		p.forgetRefused(k, todo)
@@ -169,7 +174,9 @@ func (s step) remote() bool {
 // do performs one step, unless it was just done.
 func (p *Pair) do(ctx context.Context, s *space, local, twin *corev1.Pod, todo step) error {
 	if local == nil || todo.kind == stepNone {
-		return p.doNow(ctx, s, local, twin, todo)
+		err := p.doNow(ctx, s, local, twin, todo)
+		p.stepped(p.keyOf(s, local, twin), todo, err)
+		return err
 	}
 	k, this := p.podKey(local.Namespace, local.Name), newDoneStep(todo, local, twin, time.Now())
 	if p.justDone(k, this) {
@@ -177,10 +184,23 @@ func (p *Pair) do(ctx context.Context, s *space, local, twin *corev1.Pod, todo s
 		return nil
 	}
 	err := p.doNow(ctx, s, local, twin, todo)
+	p.stepped(k, todo, err)
 	if err == nil {
+		p.tookStep(todo, local, twin)
 		p.noteDone(k, this)
 	}
 	return err
+}
+
+// keyOf is that of a local pod, or of the one that a twin is for.
+func (p *Pair) keyOf(s *space, local, twin *corev1.Pod) key {
+	switch {
+	case local != nil:
+		return p.podKey(local.Namespace, local.Name)
+	case twin != nil:
+		return p.podKey(s.local, twin.Name)
+	}
+	return key{}
 }
 
 // doNow performs one step: at most one write, preceded by the live read that the step asks for.

@@ -16,7 +16,7 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 	}
 	switch c.Reason {
 	case v1alpha1.ReasonTenantFailed:
-		return "Mend what the message names; spillwayd tries again by itself. See also: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillwayd"
+		return "Mend what the message names; spillwayd tries again by itself. See also: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillway-controller"
 	case v1alpha1.ReasonCredentialMissing, v1alpha1.ReasonCredentialRejected:
 		return "Fetch a new credential by running `spillway peer` again with the same contexts."
 	case v1alpha1.ReasonForbidden:
@@ -31,14 +31,14 @@ func advise(p *v1alpha1.Peering, c metav1.Condition) string {
 		return "Mend what the message names; spillwayd tries again by itself."
 	case v1alpha1.ReasonStarting:
 		if c.Type == v1alpha1.ConditionTunnelUp {
-			return "Wait some seconds; if it stays, look at the agents of the gateways: kubectl -n " + v1alpha1.SystemNamespace + " get pods -o wide"
+			return "Wait some seconds; if it stays, look at the agents of the gateways: kubectl -n " + nodeNamespace + " get pods -o wide"
 		}
 		return "Wait some seconds."
 	}
 	if c.Type == v1alpha1.ConditionTunnelUp {
 		return adviseTunnel(p, c)
 	}
-	return fmt.Sprintf("Look closer: kubectl describe peering %s; kubectl -n %s logs deploy/spillwayd", p.Name, v1alpha1.SystemNamespace)
+	return fmt.Sprintf("Look closer: kubectl describe peering %s; kubectl -n %s logs deploy/spillway-controller", p.Name, v1alpha1.SystemNamespace)
 }
 
 func adviseUnreachable(server string) string {
@@ -82,7 +82,7 @@ func whyNot(p *v1alpha1.Peering, types []string) (what, do string) {
 		c := condition(p, conditionType)
 		if c == nil {
 			return fmt.Sprintf("%s has not been judged yet: spillwayd has not answered to the change", conditionType),
-				"Check that spillwayd works: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillwayd"
+				"Check that spillwayd works: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillway-controller"
 		}
 		what = fmt.Sprintf("%s is %s (%s)", c.Type, c.Status, c.Reason)
 		if c.Message != "" {

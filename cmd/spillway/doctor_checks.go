@@ -116,7 +116,7 @@ func checkPeerings(in inspection) finding {
 func checkAlive(in inspection) finding {
 	for _, s := range in.sides {
 		if s.idle != "" {
-			return broken(fmt.Sprintf("Look at it: kubectl --context %s -n %s get deploy,pods; logs deploy/spillwayd.", s.context, v1alpha1.SystemNamespace),
+			return broken(fmt.Sprintf("Look at it: kubectl --context %s -n %s get deploy,pods; logs deploy/spillway-controller.", s.context, v1alpha1.SystemNamespace),
 				"%s: no spillwayd controller works: %s", s.context, s.idle)
 		}
 	}
@@ -170,7 +170,7 @@ func checkAgents(in inspection) finding {
 		}
 		if len(silent) > 0 {
 			return broken(fmt.Sprintf("Look at the DaemonSet: kubectl --context %s -n %s get pods -o wide. The API server must reach TCP %d of the nodes, and you need the right to get nodes/proxy.",
-				s.context, v1alpha1.SystemNamespace, agentPort), "%s: no answer from the agent of %s", s.context, inShort(silent))
+				s.context, nodeNamespace, agentPort), "%s: no answer from the agent of %s", s.context, inShort(silent))
 		}
 	}
 	if away > 0 {

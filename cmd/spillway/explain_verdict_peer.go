@@ -75,7 +75,7 @@ func judgeLost(f podFacts) *ruling {
 }
 
 func (f podFacts) startController() string {
-	return fmt.Sprintf("Pods of peers run on without it, but nothing follows. Look at it: kubectl --context %s -n %s logs deploy/spillwayd",
+	return fmt.Sprintf("Pods of peers run on without it, but nothing follows. Look at it: kubectl --context %s -n %s logs deploy/spillway-controller",
 		f.context, v1alpha1.SystemNamespace)
 }
 
@@ -210,7 +210,7 @@ func judgeNoTwin(f podFacts) *ruling {
 			next: []string{"The twin of an earlier pod of this name ends first. If the pod there is not Spillway's, let the provider remove it."}}
 	}
 	return &ruling{text: fmt.Sprintf("has no twin in the peer %s yet", f.peerName()),
-		next: []string{fmt.Sprintf("Wait some seconds; if it stays: kubectl --context %s -n %s logs deploy/spillwayd", f.context, v1alpha1.SystemNamespace)}}
+		next: []string{fmt.Sprintf("Wait some seconds; if it stays: kubectl --context %s -n %s logs deploy/spillway-controller", f.context, v1alpha1.SystemNamespace)}}
 }
 
 // judgeRunning: nothing known is in the way.

@@ -25,6 +25,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/spillway-dev/spillway/internal/manual"
 )
 
 // Exit codes.
@@ -129,6 +131,7 @@ The cluster whose pods run elsewhere is the consumer, the one that runs them the
 	root.AddCommand(peerCommand(term), unpeerCommand(term), statusCommand(term), explainCommand(term), doctorCommand(term), benchCommand(term), versionCommand(term),
 		installCommand(term), upgradeCommand(term), rollbackCommand(term), uninstallCommand(term),
 		migrateCommand(term), switchCommand(term), repatriateCommand(term), cordonCommand(term), uncordonCommand(term), drainCommand(term))
+	root.AddCommand(manual.Command())
 	rename(root, root.DisplayName())
 	return root
 }

@@ -111,7 +111,7 @@ func troublesOf(p *v1alpha1.Peering) []trouble {
 	}
 	if len(p.Status.Conditions) == 0 {
 		troubles = append(troubles, trouble{v1alpha1.ConditionReady, string(metav1.ConditionUnknown), "NotSeen", "spillwayd has not looked at this Peering yet",
-			"Check that spillwayd works: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillwayd"})
+			"Check that spillwayd works: kubectl -n " + v1alpha1.SystemNamespace + " logs deploy/spillway-controller"})
 	}
 	return troubles
 }

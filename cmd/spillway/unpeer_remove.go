@@ -211,7 +211,7 @@ func (u *unpeerRun) late(ctx context.Context, c *cluster, err error, what string
 	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
 		return explain(c, "watch the removal", err)
 	}
-	do := fmt.Sprintf("The removal goes on by itself: run the same command again to watch it. If it is stuck: kubectl --context %s -n %s logs deploy/spillwayd", c.context, v1alpha1.SystemNamespace)
+	do := fmt.Sprintf("The removal goes on by itself: run the same command again to watch it. If it is stuck: kubectl --context %s -n %s logs deploy/spillway-controller", c.context, v1alpha1.SystemNamespace)
 	// The controller was alive at the beginning; it may have died on the way.
 	if alive, why, aliveErr := controllerAlive(context.WithoutCancel(ctx), c, false); aliveErr == nil && !alive {
 		what += "; and spillwayd has stopped working there: " + why

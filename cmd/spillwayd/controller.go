@@ -45,6 +45,7 @@ type controllerOptions struct {
 	kubelet             kubeletOptions
 	usage               usageOptions
 	health              healthOptions
+	tracing             tracingOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -71,6 +72,7 @@ func controllerCommand() *cobra.Command {
 	o.kubelet.addTo(f)
 	o.usage.addTo(f)
 	o.health.addTo(f)
+	o.tracing.addTo(f)
 	return cmd
 }
 
@@ -108,6 +110,11 @@ func runController(ctx context.Context, o controllerOptions) error {
 	if err := ensureSystemNamespace(ctx, client); err != nil {
 		return err
 	}
+	flush, err := o.tracing.start(ctx, o.identity, clusterID)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	return o.stand(ctx, peering.Config{
 		REST: config, Client: client, ClusterID: clusterID, Network: network, Log: log.With(zap.String("cluster", clusterID)),
 	})
@@ -197,6 +204,7 @@ func restConfig(o controllerOptions) (*rest.Config, error) {
 	}
 	config.QPS = -1
 	config.UserAgent = "spillwayd"
+	measureHome(config)
 	return config, nil
 }
 
@@ -215,6 +223,7 @@ func ensureSystemNamespace(ctx context.Context, client kubernetes.Interface) err
 
 // serve wires the packages and works until ctx ends. webhook and kubelets may be nil.
 func serve(ctx context.Context, webhook *admission.Server, kubelets *kubelets, usage usageOptions, cfg peering.Config) error {
+	defer leading()()
 	events := record.NewBroadcaster()
 	events.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: cfg.Client.CoreV1().Events("")})
 	defer events.Shutdown()

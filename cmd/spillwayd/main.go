@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/spillway-dev/spillway/internal/manual"
 	"github.com/spillway-dev/spillway/internal/version"
 )
 
@@ -34,7 +35,7 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(controllerCommand(), nodeCommand(), netbenchCommand(), versionCommand())
+	root.AddCommand(controllerCommand(), nodeCommand(), netbenchCommand(), versionCommand(), manual.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "spillwayd: "+err.Error())
 		return 1

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -52,7 +53,7 @@ func TestDocs_ComplaintsGiveTheReason(t *testing.T) {
 func pageComplaints(page, text, makefile string, tests []string) []string {
 	var complaints []string
 	name := filepath.ToSlash(strings.TrimPrefix(page, root+string(filepath.Separator)))
-	for _, link := range regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
+	for _, link := range links(text) {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(page), link[1])); err != nil {
 			complaints = append(complaints, fmt.Sprintf("%s links to %s, which does not exist: write the page or take the link away", name, link[1]))
 		}
@@ -69,6 +70,30 @@ func pageComplaints(page, text, makefile string, tests []string) []string {
 		}
 	}
 	return complaints
+}
+
+// TestDocs_AreLinked: a page that README does not name is found by nobody.
+func TestDocs_AreLinked(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		name := "docs/" + filepath.Base(page)
+		if !slices.ContainsFunc(links(string(readme)), func(link []string) bool { return link[1] == name }) {
+			t.Errorf("README.md does not link to %s: give it a line under \"Read on\"", name)
+		}
+	}
+}
+
+// links are those of a page to files: what stands in code is no link.
+func links(text string) [][]string {
+	prose := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`").ReplaceAllString(text, "``")
+	return regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(prose, -1)
 }
 
 // testNames returns the names of all test functions of this module.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -40,6 +41,7 @@ type operation struct {
 // handle answers AdmissionReviews of new pods and new policies.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	if !s.cfg.Policies.Synced() {
+		reviews.WithLabelValues("other", "not_ready").Inc()
 		http.Error(w, "the OffloadPolicies and Migrations are not known yet", http.StatusServiceUnavailable)
 		return
 	}
@@ -48,7 +50,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("send an AdmissionReview (admission.k8s.io/v1): %v", err), http.StatusBadRequest)
 		return
 	}
+	began := time.Now()
 	response, err := s.respond(r.Context(), review.Request)
+	decided(review.Request, response, began)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -86,8 +86,8 @@ func kubeletClient(config *rest.Config, insecure bool) (*http.Client, error) {
 	c := rest.CopyConfig(config)
 	c.ServerName = "" // that of the API server
 	c.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
-	c.Dial = nil
-	c.DisableCompression = true // it costs both ends more than the way between them
+	c.Dial, c.WrapTransport = nil, nil // what counts requests to the API server
+	c.DisableCompression = true        // it costs both ends more than the way between them
 	if insecure {
 		c.Insecure, c.CAFile, c.CAData = true, "", nil
 	}

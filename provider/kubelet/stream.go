@@ -137,10 +137,12 @@ func (s *streams) upgraded(subresource string, query func(url.Values, string) ur
 	return func(w http.ResponseWriter, r *http.Request) {
 		t, p, err := s.way(r, http.StatusServiceUnavailable)
 		if err != nil {
-			answer(w, err)
+			s.refuse(w, subresource, err)
 			return
 		}
-		s.handOver(w, r, p, p.location(t.namespace, t.pod, subresource, query(r.URL.Query(), t.container)))
+		s.streaming(subresource, func() {
+			s.handOver(w, r, p, p.location(t.namespace, t.pod, subresource, query(r.URL.Query(), t.container)))
+		})
 	}
 }
 

@@ -25,11 +25,11 @@ const (
 func (s *streams) logs(w http.ResponseWriter, r *http.Request) {
 	t, p, err := s.way(r, http.StatusBadGateway)
 	if err != nil {
-		answer(w, err)
+		s.refuse(w, "logs", err)
 		return
 	}
 	location := p.location(t.namespace, t.pod, "log", logQuery(r.URL.Query(), t.container))
-	(&httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL, pr.Out.Host = location, location.Host
 			pr.Out.Header = http.Header{} // the credential comes with the transport
@@ -44,7 +44,8 @@ func (s *streams) logs(w http.ResponseWriter, r *http.Request) {
 			}
 		},
 		ErrorLog: zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
-	}).ServeHTTP(w, r)
+	}
+	s.streaming("logs", func() { proxy.ServeHTTP(w, r) })
 }
 
 // plain makes an answer of the peer's API server one of a kubelet: text, and errors as sentences, not as Status objects.

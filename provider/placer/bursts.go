@@ -73,6 +73,7 @@ func (b *bursts) run(ctx context.Context) {
 		}
 		began := b.cfg.Clock.Now()
 		next = b.pass(ctx)
+		passed("burst", b.cfg.Clock.Since(began))
 		rest = max(gatherFor, restFor*b.cfg.Clock.Since(began))
 	}
 }

@@ -43,7 +43,9 @@ func (b *bursts) apply(ctx context.Context, g *gathered, decisions []placement.D
 		case placement.Overflow:
 			b.overflow(ctx, d, w.now)
 		case placement.Admit:
-			b.patch(ctx, d.Pod, admitPatch(d.Pod, d.Message)) // to stay at home is what everybody expects: no Event
+			if b.patch(ctx, d.Pod, admitPatch(d.Pod, d.Message)) { // to stay at home is what everybody expects: no Event
+				placed.WithLabelValues("admit", "").Inc()
+			}
 		case placement.Wait:
 			b.tell(d)
 		case placement.ComeHome:
@@ -71,6 +73,7 @@ func (b *bursts) busy(pod *corev1.Pod, w *wakeup) bool {
 
 func (b *bursts) overflow(ctx context.Context, d placement.Decision, now time.Time) {
 	if b.patch(ctx, d.Pod, overflowPatch(d, now)) {
+		placed.WithLabelValues("overflow", d.Peer).Inc()
 		b.cfg.Events.Event(d.Pod, corev1.EventTypeNormal, cmp.Or(d.Reason, reasonOverflowed), d.Message)
 	}
 }
@@ -79,6 +82,7 @@ func (b *bursts) overflow(ctx context.Context, d placement.Decision, now time.Ti
 func (b *bursts) tell(d placement.Decision) {
 	if b.said[d.Pod.UID] != d.Message {
 		b.said[d.Pod.UID] = d.Message
+		placed.WithLabelValues("wait", "").Inc()
 		b.cfg.Events.Event(d.Pod, corev1.EventTypeWarning, cmp.Or(d.Reason, reasonNoPeerHasRoom), d.Message)
 	}
 }

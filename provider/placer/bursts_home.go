@@ -77,6 +77,7 @@ type noting struct{ *bursts }
 
 func (n noting) Move(ctx context.Context, m placement.Move) (refused bool, err error) {
 	refused, err = n.mover.Move(ctx, m)
+	moved(m.Kind, becauseLeft, refused, err)
 	if !refused && err == nil {
 		n.wrote[m.Pod.UID] = write{m.Pod.ResourceVersion, n.cfg.Clock.Now()}
 	}
@@ -91,6 +92,7 @@ func (b *bursts) move(ctx context.Context, m placement.Move, d placement.Decisio
 		moving.Why, m.Moving = d.Message, &moving
 	}
 	refused, err := b.mover.Move(ctx, m)
+	moved(m.Kind, becauseHome, refused, err)
 	if refused && err == nil {
 		b.later[m.Pod.UID] = w.now.Add(refusedRetry)
 		w.in(refusedRetry)

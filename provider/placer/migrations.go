@@ -106,6 +106,7 @@ func (m *migrations) run(ctx context.Context) {
 	wg.Go(func() { m.cache.Run(ctx) })
 	defer wg.Wait()
 	defer m.gates.wait()
+	defer scraped.Add(m.tellMetrics)()
 	for first := true; ; {
 		var again <-chan time.Time
 		if first || m.cache.Len() > 0 {
@@ -118,7 +119,9 @@ func (m *migrations) run(ctx context.Context) {
 		case <-again:
 		}
 		if m.cache.HasSynced() && m.seen.Synced() && m.cfg.Policies.Synced() {
+			began := m.cfg.Clock.Now()
 			m.pass(ctx, m.cache.List())
+			passed("migration", m.cfg.Clock.Since(began))
 			first = false
 		}
 	}
@@ -286,6 +289,7 @@ func (m *migrations) fulfil(ctx context.Context, w placement.MigrationWish) (hel
 	moves, _ := placement.Next(w.Workload, w.Wish, now)
 	for _, move := range moves {
 		refused, err := m.mover.Move(ctx, move)
+		moved(move.Kind, becauseMigration, refused, err)
 		if err != nil && ctx.Err() == nil {
 			m.cfg.Log.Warn("pod not moved", zap.String("namespace", move.Pod.Namespace), zap.String("name", move.Pod.Name),
 				zap.String("step", string(move.Kind)), zap.Error(err))

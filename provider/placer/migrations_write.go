@@ -80,9 +80,11 @@ func (m *migrations) tell(before, now *v1alpha1.Migration, view placement.Migrat
 		if gate.Status == metav1.ConditionFalse {
 			kind, reason = corev1.EventTypeWarning, "GateFailed"
 		}
+		migrationGates.WithLabelValues(verdictOf(gate.Status)).Inc()
 		m.cfg.Events.Event(ref, kind, reason, gate.Message)
 	}
 	if before.Status.Phase != now.Status.Phase || before.Status.Step != now.Status.Step {
+		migrationSteps.WithLabelValues(string(now.Status.Phase)).Inc()
 		m.cfg.Events.Event(ref, eventType(now.Status), string(now.Status.Phase), now.Status.Message)
 	}
 }

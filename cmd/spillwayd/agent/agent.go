@@ -39,10 +39,10 @@ type Config struct {
 	Port, GossipPort, HTTPPort uint16
 	// StateFile keeps the last view for a start without an API server.
 	StateFile string
-	// Sysctls is the folder with the kernel's network settings, writable; empty: tunnel.Sysctls.
-	Sysctls string
 	// Userspace uses wireguard-go even where the kernel has WireGuard.
 	Userspace bool
+	// Sysctls is where the kernel's settings under net can be written; empty means /proc/sys/net.
+	Sysctls string
 	// DNS for the pods of tenants.
 	DNS DNS
 	Log *zap.Logger
