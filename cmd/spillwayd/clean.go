@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/spillway-dev/spillway/tunnel"
 )
@@ -28,7 +28,8 @@ type cleanOptions struct {
 	stateFile string
 	stay      bool
 	httpPort  uint16
-	err       io.Writer
+	logLevel  string
+	log       *zap.Logger
 	kernel    func(context.Context) error
 }
 
@@ -43,8 +44,10 @@ func cleanCommand() *cobra.Command {
 		Example: "  spillwayd node clean            # once\n" +
 			"  spillwayd node clean --stay     # in a DaemonSet, in place of the agent: its rollout tells when all nodes are clean",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.err = cmd.ErrOrStderr()
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.log, err = newLogger(o.logLevel); err != nil {
+				return err
+			}
 			if o.stay {
 				return o.cleanAndStay(cmd.Context())
 			}
@@ -55,6 +58,7 @@ func cleanCommand() *cobra.Command {
 	f.StringVar(&o.stateFile, "state-file", defaultStateFile, "the agent's state file")
 	f.BoolVar(&o.stay, "stay", false, "keep running until told to stop, and answer /readyz once the node is clean; what fails is tried again")
 	f.Uint16Var(&o.httpPort, "http-port", defaultHTTPPort, "with --stay: TCP port of /healthz and /readyz")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
 
@@ -104,9 +108,10 @@ func (o *cleanOptions) cleanAndStay(ctx context.Context) error {
 		err := o.clean(ctx)
 		done.Store(err == nil)
 		if err == nil {
+			o.log.Info("nothing of Spillway is left on this node")
 			break
 		}
-		_, _ = fmt.Fprintln(o.err, "spillwayd: trying again:", err)
+		o.log.Warn("the node is not clean yet", zap.Error(err))
 		select {
 		case <-ctx.Done():
 			return <-served
@@ -131,7 +136,7 @@ func (o *cleanOptions) serve(ctx context.Context, server *http.Server) error {
 			}
 			return nil
 		}
-		_, _ = fmt.Fprintln(o.err, "spillwayd: trying again:", err)
+		o.log.Warn("nobody can ask whether the node is clean", zap.Error(err))
 		select {
 		case <-ctx.Done():
 			return nil

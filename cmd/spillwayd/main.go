@@ -35,6 +35,7 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	go giveBackMemory(ctx)
 	root.AddCommand(controllerCommand(), nodeCommand(), netbenchCommand(), versionCommand(), manual.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "spillwayd: "+err.Error())
