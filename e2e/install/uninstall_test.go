@@ -66,7 +66,7 @@ func (w *world) uninstallBringsHome(t *testing.T) {
 	t.Run("Offloaded", func(t *testing.T) {
 		ns := w.namespace(t, offloadable())
 		w.leaves(t, ns, "web", 2)
-		out, err := w.run(t.Context(), "uninstall", "--context", homeName, "--yes")
+		out, err := w.run(t.Context(), "uninstall", "--context", homeName, "--yes", "--timeout", "80s")
 		if err == nil {
 			t.Fatalf("uninstall does not refuse:\n%s", out)
 		}
@@ -79,7 +79,7 @@ func (w *world) uninstallBringsHome(t *testing.T) {
 			}
 		}
 		began := time.Now()
-		t.Log(w.spillway(t, "uninstall", "--context", homeName, "--pods", "home", "--yes"))
+		t.Log(w.spillway(t, "uninstall", "--context", homeName, "--pods", "home", "--yes", "--timeout", "80s"))
 		t.Logf("uninstall at %s took %.1f s", homeName, time.Since(began).Seconds())
 		w.left()
 		eventually(t, time.Minute, "the pods serve at home", func(ctx context.Context) error {
@@ -90,7 +90,7 @@ func (w *world) uninstallBringsHome(t *testing.T) {
 			return nil
 		})
 	})
-	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--evict-tenants", "--yes"))
+	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--evict-tenants", "--yes", "--timeout", "80s"))
 	for _, s := range w.sides() {
 		w.asBefore(t, s, w.before[s.Name()])
 	}
@@ -110,7 +110,7 @@ func (w *world) uninstallWithoutPeer(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		out := w.spillway(t, "uninstall", "--context", homeName, "--pods", "home", "--yes")
+		out := w.spillway(t, "uninstall", "--context", homeName, "--pods", "home", "--yes", "--timeout", "80s")
 		w.left()
 		if !strings.Contains(out, awayName) {
 			t.Errorf("nothing is said of what stays at %s:\n%s", awayName, out)
@@ -118,7 +118,7 @@ func (w *world) uninstallWithoutPeer(t *testing.T) {
 		t.Log(out)
 	})
 	w.asBefore(t, w.home, w.before[homeName])
-	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--evict-tenants", "--yes"))
+	t.Log(w.spillway(t, "uninstall", "--context", awayName, "--evict-tenants", "--yes", "--timeout", "80s"))
 	w.asBefore(t, w.away, w.before[awayName])
 }
 
