@@ -114,7 +114,7 @@ func TestPods_CleaningNeedsNoMoreThanItCleans(t *testing.T) {
 	}
 	_, spec := podOf(t, all, "DaemonSet")
 	c := spec.Containers[0]
-	args := []string{"node", "clean", "--stay", "--state-file=/host/state/state/node.json", "--http-port=9640", "--log-level=info"}
+	args := []string{"node", "clean", "--stay", "--state-file=/host/state/state/node.json", "--http-port=9640"}
 	if diff := cmp.Diff(args, c.Args); diff != "" {
 		t.Errorf("arguments (-want +got):\n%s", diff)
 	}
