@@ -103,7 +103,6 @@ func runController(ctx context.Context, o controllerOptions) error {
 	if o.debugAddress != "" {
 		go serveDebug(o.debugAddress, log)
 	}
-	go giveBackMemory(ctx)
 	clusterID, err := peering.ClusterID(ctx, client)
 	if err != nil {
 		return err

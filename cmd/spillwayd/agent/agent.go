@@ -204,6 +204,7 @@ func (a *Agent) pass(ctx context.Context) {
 		default:
 		}
 	}
+	countFailovers(a.holders, f.holders)
 	a.snapshot, a.holders = s, f.holders
 	a.mu.Unlock()
 
