@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/spillway-dev/spillway/e2e/footprint"
 )
 
@@ -60,6 +63,9 @@ func (w *world) asBefore(t *testing.T, s *side, before traces) {
 	t.Helper()
 	var now traces
 	took := eventually(t, 2*time.Minute, s.Name()+" is as it was before the installation", func(ctx context.Context) (err error) {
+		if err := s.stir(ctx); err != nil {
+			return err
+		}
 		if now, err = w.look(ctx, s); err != nil {
 			return err
 		}
@@ -70,6 +76,18 @@ func (w *world) asBefore(t *testing.T, s *side, before traces) {
 	})
 	t.Logf("%s: %d objects in the cluster, %d things on %d nodes: all as before the installation (looked at for %.1f s)",
 		s.Name(), len(now["cluster"]), now.size()-len(now["cluster"]), len(s.nodes), took.Seconds())
+}
+
+// stir makes a Service that comes and goes: kube-proxy takes chains of Services that are gone away with the next change only.
+func (s *side) stir(ctx context.Context) error {
+	services := s.kube.CoreV1().Services(metav1.NamespaceDefault)
+	stir, err := services.Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "stir-"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	return services.Delete(ctx, stir.Name, metav1.DeleteOptions{})
 }
 
 // lookAtAll takes down both clusters as they are before anything is installed.
@@ -85,9 +103,15 @@ func (w *world) lookAtAll(ctx context.Context) (map[string]traces, error) {
 	return out, nil
 }
 
-// ofFirstPod says whether a thing comes to a node with the first pod of anybody and then stays: the bridge of the container network.
+// ofFirstPod says whether a thing comes to a node with the first pod of anybody and then stays: the bridge of the container network, folders of
+// containerd.
 func ofFirstPod(name string) bool {
-	for _, part := range []string{" cni0", "/var/lib/cni", "/var/lib/cni/results", "file /run/netns", "mount /run/netns"} {
+	const containerd = "file /run/containerd/"
+	for _, part := range []string{
+		" cni0", "/var/lib/cni", "/var/lib/cni/results", "file /run/netns", "mount /run/netns",
+		containerd + "io.containerd.grpc.v1.cri/containers", containerd + "io.containerd.grpc.v1.cri/sandboxes",
+		containerd + "io.containerd.runtime.v2.task/k8s.io", containerd + "runc", containerd + "runc/k8s.io", containerd + "s",
+	} {
 		if strings.HasSuffix(name, part) || strings.Contains(name, part+" ") || strings.Contains(name, part+"/networks") {
 			return true
 		}
