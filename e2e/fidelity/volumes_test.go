@@ -127,9 +127,17 @@ func (w *world) revive(ctx context.Context, peer *lab.Cluster) error {
 		return err
 	}
 	pods := w.away.CoreV1().Pods(metav1.NamespaceDefault)
+	// The pod ends well when the peer's DNS, which too asks again only after a while, has heard of a Service that is new.
+	services := w.away.CoreV1().Services(metav1.NamespaceDefault)
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "revived"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+	if _, err := services.Create(ctx, service, metav1.CreateOptions{}); err != nil {
+		return err
+	}
 	probe := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "revived"}, Spec: corev1.PodSpec{
-		RestartPolicy: corev1.RestartPolicyNever,
-		Containers:    []corev1.Container{{Name: "app", Image: appImage, ImagePullPolicy: corev1.PullNever, Args: []string{"see"}}},
+		RestartPolicy: corev1.RestartPolicyOnFailure,
+		Containers: []corev1.Container{{
+			Name: "app", Image: appImage, ImagePullPolicy: corev1.PullNever, Args: []string{"resolve", "revived.default.svc.cluster.local"},
+		}},
 	}}
 	if _, err := pods.Create(ctx, probe, metav1.CreateOptions{}); err != nil {
 		return err
@@ -141,7 +149,7 @@ func (w *world) revive(ctx context.Context, peer *lab.Cluster) error {
 		}
 		return err
 	})
-	return errors.Join(err, pods.Delete(ctx, probe.Name, metav1.DeleteOptions{}))
+	return errors.Join(err, pods.Delete(ctx, probe.Name, metav1.DeleteOptions{}), services.Delete(ctx, service.Name, metav1.DeleteOptions{}))
 }
 
 func (w *world) unpeer(t *testing.T, timeout string) (string, error) {

@@ -75,6 +75,9 @@ func restless(kind, path string) bool {
 		return true
 	case kind == "nodes":
 		return under(path, "status.images") // what the kubelet keeps of images until it needs the room
+	case kind == "pods": // what the kubelet reads of running containers, some time after their start
+		return under(path, "status.resources") || under(path, "status.allocatedResources") ||
+			under(path, "status.containerStatuses") && strings.Contains(path, "esources")
 	case kind == "leases.coordination.k8s.io":
 		return path == "spec.holderIdentity" // who leads among equals
 	}
